@@ -1,0 +1,481 @@
+"""PostgreSQL over psycopg2: a polled advisory lock, and one opening and one closing message per migration."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import psycopg2
+import psycopg2.extensions as pg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import ConfigurationError, ScriptGuardError
+from ..model import LockHolder
+from ..settings import Settings
+from .base import (
+    Complaint,
+    Dialect,
+    HistoryChangedError,
+    LockLostError,
+    MigrationLock,
+    OnWait,
+    Place,
+    Session,
+    Write,
+    poll,
+)
+from .split_postgresql import split
+from .statements import Statement, StatementKind
+
+_RAW = {"no_parameters": True}  # the only way past SQLAlchemy that leaves % and : alone
+_MANY_STATEMENTS = 500
+_MESSAGE_BYTES = 256 * 1024
+
+_LOCK_TIMEOUT, _DEADLOCK = "55P03", "40P01"
+_DIVISION_BY_ZERO, _NO_SUCH_SAVEPOINT, _NO_TRANSACTION = "22012", "3B001", "25P01"
+_UNIQUE_VIOLATION = "23505"
+_READ_ONLY = ("25006", "42501")
+
+
+class PostgreSQL(Dialect):
+    """PostgreSQL 15 and later."""
+
+    name: ClassVar[str] = "postgresql"
+    placeholder: ClassVar[str] = "%s"
+    serial: ClassVar[str] = "serial PRIMARY KEY"
+    timestamp: ClassVar[str] = "timestamp with time zone"
+    now: ClassVar[str] = "now()"
+
+    def split(self, text: str) -> list[Statement]:
+        return split(text)
+
+    def messages(self, statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
+        if len(statements) < _MANY_STATEMENTS:
+            yield from ([s] for s in statements)
+            return
+        batch: list[Statement] = []
+        size = 0
+        for statement in statements:
+            plain = statement.kind is StatementKind.SQL
+            if batch and (not plain or size + len(statement.text) > _MESSAGE_BYTES):
+                yield batch
+                batch, size = [], 0
+            if plain:
+                batch.append(statement)
+                size += len(statement.text)
+            else:
+                yield [statement]
+        if batch:
+            yield batch
+
+    def complaint(self, error: BaseException) -> Complaint | None:
+        original = _original(error)
+        if original is None:
+            return None
+        diag = original.diag
+        position = diag.statement_position
+        return Complaint(
+            message=diag.message_primary or str(original).strip().partition("\n")[0],
+            detail=diag.message_detail,
+            hint=diag.message_hint,
+            position=int(position) if position else None,
+            code=original.pgcode,
+        )
+
+    def is_retryable(self, error: BaseException) -> bool:
+        return _code(error) in (_LOCK_TIMEOUT, _DEADLOCK)
+
+    def is_unavailable(self, error: BaseException) -> bool:
+        original = _original(error)
+        if original is None:
+            return False
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return True
+        code = original.pgcode
+        if code is None:
+            return isinstance(original, psycopg2.OperationalError | psycopg2.InterfaceError)
+        return code.startswith(("08", "28", "3D")) or code in ("57P01", "57P02", "57P03", "53300")
+
+    def is_readonly(self, error: BaseException) -> bool:
+        return _code(error) in _READ_ONLY
+
+    def database_name(self, engine: sa.Engine) -> str:
+        return engine.url.database or engine.url.username or ""
+
+    def place(self, connection: sa.Connection, settings: Settings) -> Place:
+        database, schema = connection.exec_driver_sql(
+            "SELECT current_database(), current_schema()", execution_options=_RAW
+        ).one()
+        found = settings.schema or schema
+        if found is None:
+            raise ConfigurationError(
+                "The connection's search_path names no schema that exists, so the tracking table has no place.",
+                hint="Create the schema, or set DB_MIGRATE_SCHEMA.",
+            )
+        return Place(database, found)
+
+    def history_query(self, settings: Settings) -> str:
+        table = settings.table
+        if settings.schema:
+            return f'SELECT *, true AS _ours FROM "{settings.schema}"."{table}"'
+        # An unqualified name may find a table further down the search_path, where we would never write: not one row of
+        # it is read then. The join makes at least one row of answer, so that an empty table tells where it is, too.
+        return (
+            f'SELECT m.*, o.ours AS _ours FROM (SELECT to_regclass(\'"{table}"\')'
+            f" IS NOT DISTINCT FROM to_regclass(format('%I.%I', current_schema(), '{table}')) AS ours) AS o"
+            f' LEFT JOIN "{table}" AS m ON o.ours'
+        )
+
+    def parse_time(self, value: Any) -> datetime | None:
+        if not isinstance(value, datetime):
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+    @contextmanager
+    def lock(
+        self, engine: sa.Engine, settings: Settings, *, actor: str, on_wait: OnWait, stop: threading.Event
+    ) -> Iterator[MigrationLock]:
+        connection = _own_connection(engine)
+        try:
+            place = self.place(connection, settings)
+            _prepare(connection, _application_name("lock", actor))
+            high, low = lock_key(place, settings.table)
+
+            def attempt() -> bool:
+                # Polled, and in autocommit: a waiter that blocks in pg_advisory_lock holds a snapshot, which
+                # CREATE INDEX CONCURRENTLY of the holder would wait for, for ever.
+                found = connection.exec_driver_sql(
+                    f"SELECT pg_try_advisory_lock({high}, {low})", execution_options=_RAW
+                ).scalar_one()
+                return bool(found)
+
+            poll(
+                attempt,
+                seconds=settings.lock_wait,
+                holder=lambda: _holder(connection, high, low),
+                on_wait=on_wait,
+                stop=stop,
+            )
+            yield _PostgreSQLLock(connection, place, (high, low))
+        finally:
+            _close(connection)  # ends the server's session, and the lock with it
+
+    def lock_holder(self, engine: sa.Engine, settings: Settings) -> LockHolder | None:
+        with engine.connect() as connection:
+            place = self.place(connection, settings)
+            return _holder(connection, *lock_key(place, settings.table))
+
+    @contextmanager
+    def session(
+        self, engine: sa.Engine, settings: Settings, lock: MigrationLock
+    ) -> Iterator[PostgreSQLSession]:
+        assert isinstance(lock, _PostgreSQLLock)
+        connection = _own_connection(engine)
+        try:
+            yield PostgreSQLSession(connection, settings, lock)
+        finally:
+            _close(connection)
+
+    def blockers(self, engine: sa.Engine, session: Session) -> list[LockHolder]:
+        assert isinstance(session, PostgreSQLSession)
+        with engine.connect() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT pid, coalesce(client_hostname, client_addr::text), xact_start, usename, left(query, 200)"
+                f" FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids({session.pid}))",
+                execution_options=_RAW,
+            ).all()
+        return [LockHolder(r[0], r[1], self.parse_time(r[2]), r[3], r[4]) for r in rows]
+
+    def has_table(self, connection: sa.Connection, table: str, schema: str | None = None) -> bool:
+        return bool(sa.inspect(connection).has_table(table, schema=schema))
+
+    def has_column(
+        self, connection: sa.Connection, table: str, column: str, schema: str | None = None
+    ) -> bool:
+        if not self.has_table(connection, table, schema):
+            return False
+        return any(c["name"] == column for c in sa.inspect(connection).get_columns(table, schema=schema))
+
+
+class _PostgreSQLLock(MigrationLock):
+    """A session advisory lock on a connection of its own, freed by the death of the process."""
+
+    def __init__(self, connection: sa.Connection, place: Place, key: tuple[int, int]) -> None:
+        self.connection = connection
+        self.place = place
+        self.key = key
+        self.pid = _backend_pid(connection)
+
+    def write(self, writes: Sequence[Write]) -> None:
+        if not writes:
+            return
+        message = "BEGIN;" + _message(self.connection, writes) + ";COMMIT"
+        try:
+            _send(self.connection, message)
+        except DBAPIError as error:
+            with suppress(DBAPIError):  # the first error is the one to tell
+                _send(self.connection, "ROLLBACK")
+            if _code(error) == _DIVISION_BY_ZERO:
+                raise HistoryChangedError from error
+            raise
+
+
+class PostgreSQLSession(Session):
+    """One detached connection for all scripts of a run, put back to its first settings before each of them."""
+
+    def __init__(self, connection: sa.Connection, settings: Settings, lock: _PostgreSQLLock) -> None:
+        self.connection = connection
+        self._settings = settings
+        self._lock = lock
+        self._savepoint = ""
+        self._restore = _restore_settings(connection)
+        self._used = False
+        self.pid = _backend_pid(connection)
+        self._own = _prepare(connection, _application_name("run", settings.resolve_actor()))
+
+    def begin(self) -> datetime:
+        self._savepoint = f"sp_{secrets.token_hex(8)}"  # unguessable: a script cannot release it by accident
+        opening = [
+            *self._fresh(),
+            "BEGIN",
+            f"SET LOCAL lock_timeout = {self._settings.lock_timeout}",
+            "SET LOCAL idle_in_transaction_session_timeout = 0",
+            f"SET LOCAL statement_timeout = {self._settings.statement_timeout}",
+            f"SAVEPOINT {self._savepoint}",
+            "SELECT now()",
+        ]
+        moment = self.connection.exec_driver_sql(";".join(opening), execution_options=_RAW).scalar_one()
+        assert isinstance(moment, datetime)
+        return moment.astimezone(UTC)
+
+    def check(self) -> None:
+        status = self._driver().info.transaction_status
+        if status == pg.TRANSACTION_STATUS_IDLE:
+            raise ScriptGuardError(
+                "The script ended the migration's transaction itself (COMMIT or ROLLBACK).",
+                hint="Take the COMMIT or ROLLBACK out, or declare the migration `transactional = False`.",
+            )
+        if status == pg.TRANSACTION_STATUS_INERROR:
+            raise ScriptGuardError(
+                "The script hid an SQL error: the transaction is in error, so nothing it did can be kept.",
+                hint="Let the error out, or put the statement that may fail into a SAVEPOINT (conn.connection.begin_nested()).",
+            )
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        self.check()
+        high, low = self._lock.key
+        held = (
+            f"SELECT 1/count(*) AS migration_lock FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            f" AND classid = {high % 2**32} AND objid = {low % 2**32} AND objsubid = 2 AND pid = {self._lock.pid}"
+        )
+        try:
+            _send(
+                self.connection,
+                f"RELEASE SAVEPOINT {self._savepoint};{self._identity()};"
+                + _message(self.connection, writes)
+                + f";{held};COMMIT",
+            )
+        except DBAPIError as error:
+            code = _code(error)
+            if code in (_NO_SUCH_SAVEPOINT, _NO_TRANSACTION):
+                raise ScriptGuardError(
+                    "The script ended the migration's transaction itself and began another one.",
+                    hint="Take BEGIN, COMMIT and ROLLBACK out, or declare the migration `transactional = False`.",
+                ) from error
+            if code == _DIVISION_BY_ZERO:
+                raise (
+                    HistoryChangedError() if self._lock_is_held() else LockLostError()
+                ) from error
+            if code == _UNIQUE_VIOLATION and _table(error) == self._settings.table:
+                raise HistoryChangedError from error
+            raise
+
+    def rollback(self) -> None:
+        # A connection that is gone was rolled back by the server.
+        with suppress(sa.exc.SQLAlchemyError, psycopg2.Error):
+            _send(self.connection, "ROLLBACK")
+
+    def begin_autocommit(self) -> datetime:
+        message = [
+            *self._fresh(),
+            f"SET lock_timeout = {self._settings.lock_timeout}",
+            f"SET statement_timeout = {self._settings.statement_timeout}",
+            "SELECT now()",
+        ]
+        moment = self.connection.exec_driver_sql(";".join(message), execution_options=_RAW).scalar_one()
+        assert isinstance(moment, datetime)
+        return moment.astimezone(UTC)
+
+    def end_autocommit(self) -> None:
+        if self._driver().info.transaction_status != pg.TRANSACTION_STATUS_IDLE:
+            self.rollback()
+            raise ScriptGuardError(
+                "The script began a transaction and left it open; it was rolled back.",
+                hint="End it with COMMIT in the script.",
+            )
+
+    def cancel(self) -> None:
+        with suppress(psycopg2.Error):  # already closed: nothing to stop
+            self._driver().cancel()
+
+    def _driver(self) -> Any:
+        return self.connection.connection.dbapi_connection
+
+    def _fresh(self) -> list[str]:
+        """What puts the session back to its first state; nothing the first time, when it is fresh."""
+        if not self._used:
+            self._used = True
+            return []
+        return [
+            "RESET SESSION AUTHORIZATION",
+            "RESET ALL",
+            *self._restore,
+            *self._own,
+            "CLOSE ALL",
+            "UNLISTEN *",
+            "DEALLOCATE ALL",
+            "DISCARD TEMP",
+            "SELECT pg_advisory_unlock_all()",
+        ]
+
+    def _identity(self) -> str:
+        """Our rows are written as the role that connected, whatever role the script took on."""
+        return ";".join(["SET LOCAL SESSION AUTHORIZATION DEFAULT", *(s for s in self._restore if s.startswith("SET ROLE"))])
+
+    def _lock_is_held(self) -> bool:
+        try:
+            high, low = self._lock.key
+            return _holder(self._lock.connection, high, low) is not None
+        except (DBAPIError, psycopg2.Error):
+            return False
+
+
+def lock_key(place: Place, table: str) -> tuple[int, int]:
+    """The advisory lock's two keys, signed 32 bit, from database, schema and table."""
+    digest = hashlib.sha256(f"db-migrate\0{place.database}\0{place.schema}\0{table}".encode()).digest()
+    high, low = struct.unpack(">ii", digest[:8])
+    return high, low
+
+
+def _own_connection(engine: sa.Engine) -> sa.Connection:
+    """A connection from the app's engine, with its events and arguments, that never goes back to the app's pool."""
+    connection = engine.connect()
+    try:
+        # Order matters: after detach() the isolation level would not be set through the pool's bookkeeping.
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.detach()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sa.Connection, application_name: str) -> list[str]:
+    """Set what both of our connections need, and return it for the next time."""
+    settings = ["SET idle_session_timeout = 0", f"SET application_name = '{application_name}'"]
+    _send(connection, ";".join(settings))
+    # A killed client's statement would run to its end and take effect. Not every platform of the server has it.
+    with suppress(DBAPIError):
+        check = "SET client_connection_check_interval = '2s'"
+        _send(connection, check)
+        settings.append(check)
+    return settings
+
+
+def _application_name(role: str, actor: str) -> str:
+    """What others see of us in pg_stat_activity; at most 63 printable ASCII characters."""
+    name = f"db-migrate {role} {actor}@{socket.gethostname()}:{os.getpid()}"
+    return "".join(c if c.isascii() and c.isprintable() and c not in "'\\" else "?" for c in name)[:63]
+
+
+def _restore_settings(connection: sa.Connection) -> list[str]:
+    """SQL that brings back what the host's own connect events set; RESET ALL alone would lose it."""
+    rows = connection.exec_driver_sql(
+        "SELECT format('SELECT set_config(%L, %L, false)', name, current_setting(name)) FROM pg_settings"
+        " WHERE source = 'session' AND context IN ('user', 'superuser') "
+        "UNION ALL SELECT format('SET ROLE %s', CASE current_setting('role') WHEN 'none' THEN 'NONE'"
+        " ELSE quote_ident(current_setting('role')) END)",
+        execution_options=_RAW,
+    ).scalars()
+    return list(rows)
+
+
+def _holder(connection: sa.Connection, high: int, low: int) -> LockHolder | None:
+    row = connection.exec_driver_sql(
+        "SELECT l.pid, coalesce(a.client_hostname, a.client_addr::text), a.backend_start, a.application_name, left(a.query, 200)"
+        " FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a USING (pid)"
+        f" WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {high % 2**32} AND l.objid = {low % 2**32}"
+        " AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        execution_options=_RAW,
+    ).first()
+    if row is None:
+        return None
+    backend, address, since, application, _query = row
+    actor, host, pid = _from_application_name(application or "")
+    return LockHolder(
+        pid=pid or backend,
+        host=host or address,
+        since=since.astimezone(UTC) if since else None,
+        actor=actor,
+        query=None,
+    )
+
+
+def _from_application_name(name: str) -> tuple[str | None, str | None, int | None]:
+    """Take `db-migrate lock alice@web01:4711` apart."""
+    words = name.split(" ", 2)
+    if len(words) != 3 or words[0] != "db-migrate":
+        return None, None, None
+    actor, _, rest = words[2].rpartition("@")
+    host, _, pid = rest.rpartition(":")
+    return actor or None, host or None, int(pid) if pid.isdigit() else None
+
+
+def _backend_pid(connection: sa.Connection) -> int:
+    return int(connection.exec_driver_sql("SELECT pg_backend_pid()", execution_options=_RAW).scalar_one())
+
+
+def _message(connection: sa.Connection, writes: Sequence[Write]) -> str:
+    """Our statements as one text, values put in by the driver."""
+    parts = []
+    with connection.connection.dbapi_connection.cursor() as cursor:  # type: ignore[union-attr]
+        for write in writes:
+            sql = cursor.mogrify(write.sql, write.values).decode() if write.values else write.sql
+            if write.must_hit:
+                sql = f"WITH hit AS ({sql} RETURNING 1) SELECT 1/count(*) FROM hit"
+            parts.append(sql)
+    return ";".join(parts)
+
+
+def _send(connection: sa.Connection, message: str) -> None:
+    connection.exec_driver_sql(message, execution_options=_RAW)
+
+
+def _close(connection: sa.Connection) -> None:
+    """Close for good; a connection that is already gone must not hide the error before."""
+    with suppress(sa.exc.SQLAlchemyError, psycopg2.Error):
+        connection.close()
+
+
+def _original(error: BaseException) -> psycopg2.Error | None:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return original if isinstance(original, psycopg2.Error) else None
+
+
+def _code(error: BaseException) -> str | None:
+    original = _original(error)
+    return original.pgcode if original is not None else None
+
+
+def _table(error: BaseException) -> str | None:
+    original = _original(error)
+    return original.diag.table_name if original is not None else None
