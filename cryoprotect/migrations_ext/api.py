@@ -1,0 +1,380 @@
+"""What every door calls: the Manager of one database and directory, and the original design's functions over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask, current_app
+from sqlalchemy.exc import ArgumentError
+
+from . import discovery, planning
+from .dialects import dialect_for
+from .errors import ConfigurationError, ConfirmationRequiredError, DatabaseUnavailableError
+from .events import Observer
+from .model import (
+    Direction,
+    Kind,
+    Migration,
+    Outcome,
+    Overview,
+    Plan,
+    Protection,
+    Source,
+    StepResult,
+)
+from .overview import build_overview, unreachable_overview
+from .planning import Target
+from .report import results_document, status_document
+from .runner import Runner
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The question that has to be answered before a rollback runs."""
+
+    protection: Protection
+    question: str
+    expected: str | None = None
+    """The text to type, for `Protection.TYPE_NAME`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptTexts:
+    """A migration's texts as a person reads them."""
+
+    apply: str
+    rollback: str | None
+    """None where the rollback part is in the same text (Python), or missing."""
+
+
+class Manager:
+    """Everything the doors can ask for, bound to one database, one directory and one environment."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    @classmethod
+    def for_app(
+        cls,
+        app: Flask | None = None,
+        *,
+        directory: str | Path | None = None,
+        environment: str | None = None,
+        source: Source = Source.API,
+        actor: str | None = None,
+    ) -> Manager:
+        """Return the manager of `app`, or of the current app; needs an application context.
+
+        Raises `ConfigurationError` where the app never called `init_app`.
+        """
+        found = app or current_app._get_current_object()  # type: ignore[attr-defined]
+        extension = found.extensions.get("db_migrate")
+        if extension is None:
+            raise ConfigurationError(
+                f"The app {found.import_name!r} has no migrations: Migrations was never initialised for it.",
+                hint="Add two lines beside its SQLAlchemy object: `from cryoprotect.migrations_ext import Migrations` "
+                "and, after db.init_app(app), `Migrations(db).init_app(app)`.",
+            )
+        settings: Settings = extension.settings
+        folder = Path(directory).absolute() if directory is not None else extension.directory
+        label = settings.resolve_environment(environment, debug=found.debug)
+        runner = Runner(
+            extension.engine, settings, directory=folder, environment=label, source=source, actor=actor
+        )
+        return cls(runner)
+
+    @property
+    def settings(self) -> Settings:
+        """The host's settings."""
+        return self.runner.settings
+
+    @property
+    def environment(self) -> str:
+        """The environment in force."""
+        return self.runner.environment
+
+    @property
+    def directory(self) -> Path:
+        """The scripts' folder."""
+        return self.runner.directory
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine over which everything runs."""
+        return self.runner.engine
+
+    @property
+    def source(self) -> Source:
+        """The door through which this manager was asked for."""
+        return self.runner.source
+
+    @property
+    def actor(self) -> str:
+        """Who is written into the history."""
+        return self.runner.actor
+
+    @property
+    def database_name(self) -> str:
+        """The name that a person knows the database by, and types to confirm."""
+        return self.runner.dialect.database_name(self.engine)
+
+    def overview(self, *, tolerant: bool = False) -> Overview:
+        """Return the Overview; never writes. With `tolerant` an unreachable database is a verdict, not an error."""
+        try:
+            return build_overview(self.runner)
+        except DatabaseUnavailableError as error:
+            if not tolerant:
+                raise
+            return unreachable_overview(self.runner, error)
+
+    def plan(self, direction: Direction, *, target: str | None = None, steps: int | None = None) -> Plan:
+        """Return what would run now; never writes, and raises what stops it."""
+        return self.runner.plan(direction, Target(target, steps))
+
+    def confirmation(self, plan: Plan) -> Confirmation | None:
+        """Return the question to ask before `plan` may run; None where none is needed."""
+        protection = self.runner.policy.protect
+        if plan.direction is not Direction.ROLLBACK or len(plan.steps) < 2 or protection is Protection.NONE:
+            return None
+        what = f"This rolls back {len(plan.steps)} migrations of {self.database_name} ({self.environment})."
+        if protection is Protection.ASK:
+            return Confirmation(protection, f"{what} Go on?")
+        return Confirmation(protection, f"{what} Type the database's name to go on", self.database_name)
+
+    def apply(
+        self,
+        *,
+        target: str | None = None,
+        steps: int | None = None,
+        dry_run: bool = False,
+        expected: Plan | None = None,
+        observers: Iterable[Observer] = (),
+    ) -> list[StepResult]:
+        """Apply what is pending, up to `target` or for `steps` migrations; raises `MigrationFailed` and others."""
+        return self._run(Direction.APPLY, Target(target, steps), dry_run, expected, observers)
+
+    def rollback(
+        self,
+        *,
+        target: str | None = None,
+        steps: int | None = None,
+        dry_run: bool = False,
+        expected: Plan | None = None,
+        observers: Iterable[Observer] = (),
+    ) -> list[StepResult]:
+        """Roll back what is above `target`, or `steps` migrations, or everything. The door has asked before."""
+        return self._run(Direction.ROLLBACK, Target(target, steps), dry_run, expected, observers)
+
+    def check(self) -> Plan:
+        """Return what an apply would run, after every check of this environment's policy; never writes.
+
+        Raises `HistoryError` where files and history disagree in a way that the policy refuses, also when nothing is
+        pending.
+        """
+        directory = discovery.scan(self.directory)
+        rows = self.runner.read().rows
+        directory = self.runner.with_headers(directory, rows)
+        planning.refuse_problems(directory)
+        found = planning.statuses(directory, rows, self.environment)
+        planning.disagreements(found, self.runner.policy)
+        return planning.plan_apply(directory, rows, self.environment, self.runner.policy, Target())
+
+    def initialize(self, *, reason: str | None = None) -> bool:
+        """Create the tool's tables and write the environment down; returns whether anything changed."""
+        return self.runner.initialize(remember=True, reason=reason)
+
+    def new_script(self, name: str, *, kind: Kind = Kind.PYTHON) -> Path:
+        """Write a new script with the next number and return its path."""
+        return discovery.write_new(self.directory, name, kind=kind)
+
+    def texts(self, migration: Migration) -> ScriptTexts:
+        """Return a migration's texts for reading; raises `ScriptError` where a file cannot be read."""
+        return ScriptTexts(*discovery.texts(migration))
+
+    def cancel(self) -> None:
+        """Stop the run under way, from another thread."""
+        self.runner.cancel()
+
+    def let_go(self) -> None:
+        """Close what the engine's pool holds open; an in-memory database, which that would destroy, is left alone."""
+        self.runner.dialect.let_go(self.engine)
+
+    def _run(
+        self,
+        direction: Direction,
+        target: Target,
+        dry_run: bool,
+        expected: Plan | None,
+        observers: Iterable[Observer],
+    ) -> list[StepResult]:
+        if not dry_run:
+            return list(self.runner.run(direction, target, expected=expected, observers=observers))
+        plan = self.runner.plan(direction, target)
+        self.runner.inspect(plan)
+        would = Outcome.WOULD_APPLY if direction is Direction.APPLY else Outcome.WOULD_ROLLBACK
+        return [
+            StepResult(s.migration.version, s.migration.name, would, script=s.migration.apply_path)
+            for s in plan.steps
+        ]
+
+
+def apply_migrations(
+    conn: Any = None,
+    config: Mapping[str, Any] | None = None,
+    migrations_dir: str | Path | None = None,
+    target_version: str | None = None,
+    environment: str | None = None,
+    dry_run: bool = False,
+) -> list[dict[str, Any]]:
+    """Apply pending migrations up to `target_version`, or all.
+
+    `conn` is an Engine, a Connection that is not inside a transaction, a URL, or None for the current app; `config`
+    is a mapping of `DB_MIGRATE_*` keys. Without an app the environment is development, as in the original design.
+    Returns what `flask db-migrate apply --format json` prints. Raises `MigrationFailed` for a script that failed, and
+    other subclasses of `MigrationError`.
+    """
+    manager = _manager(conn, config, migrations_dir, environment)
+    return results_document(manager.apply(target=target_version, dry_run=dry_run))
+
+
+def rollback_migrations(
+    conn: Any = None,
+    config: Mapping[str, Any] | None = None,
+    migrations_dir: str | Path | None = None,
+    target_version: str | None = None,
+    environment: str | None = None,
+    dry_run: bool = False,
+) -> list[dict[str, Any]]:
+    """Roll back what is above `target_version`, or everything; the arguments are those of `apply_migrations`.
+
+    In an environment that protects rollbacks, rolling back everything needs `environment` passed, so that it cannot
+    happen by a forgotten argument: otherwise `ConfirmationRequiredError` is raised.
+    """
+    manager = _manager(conn, config, migrations_dir, environment)
+    if target_version is None and environment is None and not dry_run:
+        if manager.runner.policy.protect is not Protection.NONE:
+            raise ConfirmationRequiredError(
+                f"Rolling back everything in {manager.environment} needs to be said twice.",
+                hint=f"Pass environment={manager.environment!r}, or a target_version.",
+            )
+    return results_document(manager.rollback(target=target_version, dry_run=dry_run))
+
+
+def get_migration_status(
+    conn: Any = None, config: Mapping[str, Any] | None = None, migrations_dir: str | Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return version -> facts, as `flask db-migrate status --format json` prints them. Never writes."""
+    return status_document(_manager(conn, config, migrations_dir, None).overview())
+
+
+def initialize_migration_tracking(conn: Any = None, config: Mapping[str, Any] | None = None) -> bool:
+    """Create the tracking table and the journal where they are not there yet; returns True, raises when it cannot."""
+    _manager(conn, config, None, None).runner.initialize(remember=False)
+    return True
+
+
+def get_applied_migrations(conn: Any = None) -> list[dict[str, Any]]:
+    """Return the applied migrations as dictionaries, in order of version. Never writes."""
+    rows = _manager(conn, None, None, None).runner.read().rows
+    applied = sorted((r for r in rows if r.is_applied), key=lambda r: (r.number is None, r.number or 0))
+    return [
+        {
+            "id": r.id,
+            "version": r.version,
+            "name": r.name,
+            "applied_at": r.applied_at.isoformat() if r.applied_at else None,
+            "status": r.status,
+        }
+        for r in applied
+    ]
+
+
+def record_migration(conn: Any, version: str, name: str, status: str = "applied") -> bool:
+    """Write a row for a migration that was applied by other means, under the lock; returns True.
+
+    Raises `ConfigurationError` where the version is recorded already.
+    """
+    return _manager(conn, None, None, None).runner.record(version, name, status)
+
+
+def remove_migration_record(conn: Any, version: str) -> bool:
+    """Remove the row of a version, under the lock, without running anything; returns whether there was one."""
+    return _manager(conn, None, None, None).runner.forget(version)
+
+
+def _manager(
+    conn: Any,
+    config: Mapping[str, Any] | None,
+    migrations_dir: str | Path | None,
+    environment: str | None,
+) -> Manager:
+    """The manager for whatever the caller gave as `conn`."""
+    if conn is None and config is None:
+        return Manager.for_app(directory=migrations_dir, environment=environment)
+    if conn is None:
+        extension = current_app.extensions.get("db_migrate")
+        conn = extension.engine if extension is not None else Manager.for_app().engine
+    settings = Settings.from_mapping(config or {})
+    folder = Path(migrations_dir).absolute() if migrations_dir is not None else settings.resolve_directory(Path.cwd())
+    label = environment or settings.environment or "development"
+    runner = Runner(
+        _engine(conn), settings, directory=folder, environment=settings.checked_environment(label)
+    )
+    return Manager(runner)
+
+
+def _engine(conn: Any) -> sa.Engine:
+    if isinstance(conn, sa.Engine):
+        return conn
+    if isinstance(conn, sa.Connection):
+        if conn.in_transaction():
+            raise ConfigurationError(
+                "The connection is inside a transaction; migrations open their own.",
+                hint="Commit or roll back first, or pass the engine.",
+            )
+        return conn.engine
+    if isinstance(conn, str | sa.URL):
+        return engine_from_url(conn)
+    raise ConfigurationError(
+        f"conn is a {type(conn).__name__}; it can be an Engine, a Connection, a URL, or None for the current app."
+    )
+
+
+def engine_from_url(url: str | sa.URL) -> sa.Engine:
+    """Return an engine without a pool; `postgres://` and `postgresql://` mean psycopg2 on every SQLAlchemy.
+
+    Raises `ConfigurationError` for a text that is no URL, without repeating it: it may hold a password.
+    """
+    try:
+        parsed = sa.make_url(url)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg2")
+        engine = sa.create_engine(parsed, poolclass=None if parsed.get_backend_name() == "sqlite" else sa.NullPool)
+    except (ArgumentError, ModuleNotFoundError, ValueError):
+        raise ConfigurationError(
+            "The database URL cannot be read.",
+            hint="Write it as postgresql+psycopg2://user:password@host:5432/database or sqlite:///path/to/file; "
+            "special characters in a password are percent-encoded.",
+        ) from None
+    dialect_for(engine)
+    return engine
+
+
+__all__ = [
+    "Confirmation",
+    "Manager",
+    "ScriptTexts",
+    "apply_migrations",
+    "engine_from_url",
+    "get_applied_migrations",
+    "get_migration_status",
+    "initialize_migration_tracking",
+    "record_migration",
+    "remove_migration_record",
+    "rollback_migrations",
+]
