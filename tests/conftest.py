@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import textwrap
@@ -97,9 +98,7 @@ def sqlite_database(tmp_path: Path) -> Database:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> Database:
     """Each test that takes this runs on both databases, always."""
-    found: Database = request.getfixturevalue(
-        "sqlite_database" if request.param == "sqlite" else "postgres_database"
-    )
+    found: Database = request.getfixturevalue("sqlite_database" if request.param == "sqlite" else "postgres_database")
     return found
 
 
@@ -122,6 +121,40 @@ def write_script(scripts: Path) -> Callable[[str, str], Path]:
         return path
 
     return write
+
+
+@dataclass(frozen=True)
+class OpenMigration:
+    """What a script receives as `conn`, and the connection under it."""
+
+    conn: Any
+    connection: sa.Connection
+
+    def commit(self) -> None:
+        """End the migration as the engine does: the guard down first."""
+        self.conn.release()
+        self.connection.exec_driver_sql("COMMIT")
+
+
+@pytest.fixture
+def open_migration() -> Iterator[Callable[..., OpenMigration]]:
+    """Open a migration by hand: `open_migration(database, transactional=True)`; rolled back after the test."""
+    from cryoprotect.migrations_ext.connection import MigrationConnection
+    from cryoprotect.migrations_ext.dialects import dialect_for
+
+    with contextlib.ExitStack() as stack:
+
+        def make(database: Database, *, transactional: bool = True, **options: Any) -> OpenMigration:
+            engine = database.engine()
+            connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            stack.callback(connection.close)
+            if transactional:
+                connection.exec_driver_sql("BEGIN")
+            conn = MigrationConnection(connection, dialect_for(engine), transactional=transactional, **options)
+            stack.callback(conn.release)
+            return OpenMigration(conn, connection)
+
+        yield make
 
 
 @pytest.fixture

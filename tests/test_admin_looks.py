@@ -42,6 +42,7 @@ def address(app: Flask, write_script: Callable[[str, str], Path]) -> Iterator[st
     write_script(
         "001_orders.sql",
         f"-- The first table, with quite a long description that has to be broken on a telephone.\n"
+        f"-- migrate:up\n"
         f"CREATE TABLE orders (id integer); -- {'a very long line ' * 20}\n-- migrate:down\nDROP TABLE orders;\n",
     )
     with app.app_context():
@@ -83,11 +84,12 @@ only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @only_sqlite
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_scrolls_sideways_but_code(open_page: Callable[..., Any], width: int, theme: str) -> None:
-    for path in ("/", "/migrations/001", "/migrations/002", "/?q=nothing"):
-        page = open_page(path, width=width, theme=theme)
+def test_nothing_scrolls_sideways_but_code(open_page: Callable[..., Any], address: str, width: int, theme: str) -> None:
+    page = open_page(width=width, theme=theme)
+    for path in ("/", "/?q=nothing", "/migrations/002", "/migrations/001"):
+        page.goto(address + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-    code = open_page("/migrations/001", width=width, theme=theme).locator("pre.code").first
+    code = page.locator("pre.code").first
     assert code.evaluate("e => e.scrollWidth > e.clientWidth")
 
 

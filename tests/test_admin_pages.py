@@ -167,7 +167,9 @@ def test_disagreement_is_counted_and_named() -> None:
     )
     clash = Problem((FOLDER / "009_a.sql", FOLDER / "9_b.sql"), "Two files have the number 9.", "Rename one.", line=3)
     page = pages.overview_page(overview(Verdict.DISAGREE, *rows, problems=(clash,), warnings=("Mind.",)), VIEWER)
-    assert fact(page, "History").text == "1 edited, 1 missing, 1 out of order, 1 unusable"
+    assert fact(page, "History").text == "1 edited, 1 missing, 1 out of order"
+    assert fact(page, "Files").text == "1 cannot be used"
+    assert page.badge.word == "A script cannot be used"
     assert [row.version for row in page.subjects] == ["001", "002", "003"]
     assert [(n.where, n.text) for n in page.notices] == [
         ("009_a.sql, 9_b.sql, line 3", "Two files have the number 9."),
@@ -175,8 +177,18 @@ def test_disagreement_is_counted_and_named() -> None:
     ]
 
 
-def test_unreachable_claims_nothing() -> None:
-    page = pages.overview_page(overview(Verdict.UNREACHABLE), VIEWER)
+def test_what_the_verdict_says_is_not_said_again() -> None:
+    clash = Problem((FOLDER / "9_b.sql",), "Two files have the number 9.", "Rename one.", number=9)
+    there = overview(Verdict.DISAGREE, status(9), sentence=clash.message, problems=(clash,), warnings=("Mind.",))
+    page = pages.overview_page(there, VIEWER)
+    assert (page.sentence, page.hint) == ("Two files have the number 9.", "Rename one.")
+    assert [n.text for n in page.notices] == ["Mind."]
+    assert page.groups[0].rows[0].badge.word == "Unusable"
+
+
+def test_unreachable_claims_nothing_and_tells_the_cure() -> None:
+    page = pages.overview_page(overview(Verdict.UNREACHABLE, warnings=("Start the server.",)), VIEWER)
+    assert (page.hint, page.notices) == ("Start the server.", ())
     assert {f.text for f in page.facts} == {"Not known"}
 
 

@@ -17,6 +17,7 @@ from .errors import (
     UnknownTargetError,
 )
 from .model import (
+    LONGEST_VERSION,
     AppliedMigration,
     Direction,
     Directory,
@@ -187,7 +188,8 @@ def disagreements(found: Iterable[MigrationStatus], policy: Policy) -> list[str]
             raise MissingMigrationError(
                 message,
                 version=missing[0].version,
-                hint="Bring the file back from version control, or check out the branch that this database was migrated with.",
+                hint="Bring the file back from version control, "
+                "or check out the branch that this database was migrated with.",
             )
         if policy.missing is Reaction.WARN:
             warnings.append(message)
@@ -266,8 +268,9 @@ def _limit(target: Target, directory: Directory, rows: Sequence[AppliedMigration
     if number is not None and (number == 0 or number in known):
         return number
     guess = nearest(text, known.values())
+    shown = text[:LONGEST_VERSION]
     raise UnknownTargetError(
-        f"There is no migration {target.version!r}, neither in {directory.path.name}/ nor in the history.",
+        f"There is no migration {shown!r}, neither in {directory.path.name}/ nor in the history.",
         hint=f"The nearest is {guess}; `flask db-migrate status` lists all." if guess
         else "There are no migrations yet; `flask db-migrate new NAME` writes the first.",
     )  # fmt: skip
@@ -303,27 +306,26 @@ def _judge_order(chosen: Sequence[MigrationStatus], policy: Policy) -> list[str]
 
 
 def _refuse_unrollable(status: MigrationStatus, chosen: Sequence[MigrationStatus]) -> None:
-    above = [s for s in chosen if _number(s) > _number(status)]
-    numbered = _number(status) >= 0  # a row without a number stands before everything
-    way_out = (
-        "To roll back only what is above it: "
-        f"`flask db-migrate rollback --target {status.version if numbered else 0}`."
-        if above
-        else "It is the newest, so nothing can be rolled back before it."
-    )
     if status.migration is None:
         raise MissingMigrationError(
             f"{status.version}_{status.name} cannot be rolled back: its file is gone.",
             version=status.version,
-            hint=f"Bring the file back from version control. {way_out}",
+            hint=f"Bring the file back from version control. {_way_out(status, chosen)}",
         )
     if status.reversible is False:
         raise IrreversibleMigrationError(
             f"{status.migration.label} has no rollback part, so the rollback would have to stop there.",
             version=status.version,
             file=status.migration.apply_path,
-            hint=f"{way_out} Or write its rollback part.",
+            hint=f"{_way_out(status, chosen)} Or write its rollback part.",
         )
+
+
+def _way_out(status: MigrationStatus, chosen: Sequence[MigrationStatus]) -> str:
+    if any(_number(s) > _number(status) for s in chosen):
+        target = status.version if _number(status) >= 0 else "0"  # a row without a number stands before everything
+        return f"To roll back only what is above it: `flask db-migrate rollback --target {target}`."
+    return "It is the newest, so nothing can be rolled back before it."
 
 
 def _names(found: Sequence[MigrationStatus]) -> str:

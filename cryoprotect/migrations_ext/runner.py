@@ -66,6 +66,9 @@ class Runner:
         self.journal = Journal(self.dialect, settings)
         self.stop = threading.Event()
         self.session: Session | None = None
+        # What was read before the lock is not read again under it: a file that changed in between is found when it is
+        # loaded.
+        self._headers: dict[Migration, Migration] = {}
 
     @property
     def policy(self) -> Policy:
@@ -88,8 +91,8 @@ class Runner:
 
     def plan(self, direction: Direction, target: Target) -> Plan:
         """Return what would run now. Never writes, takes no lock; raises the errors of `planning`."""
-        directory = discovery.scan(self.directory)
-        return self.plan_from(direction, directory, self.read(), target)
+        self._headers.clear()
+        return self.plan_from(direction, discovery.scan(self.directory), self.read(), target)
 
     def inspect(self, plan: Plan) -> None:
         """Read, check and compile every script of a plan; raises `ScriptError` for the first that cannot run."""
@@ -113,6 +116,7 @@ class Runner:
         """
         self.stop.clear()
         with self._translated():
+            self._headers.clear()
             if not self.plan_from(direction, discovery.scan(self.directory), self.read(), target).steps:
                 return ()
             run = Execution(self, direction, observers)
@@ -174,7 +178,12 @@ class Runner:
             session.cancel()
 
     def with_headers(self, directory: Directory, rows: Sequence[AppliedMigration]) -> Directory:
-        """Return the directory with every file read once.
+        """Return the directory with every file read afresh; see `_with_headers`."""
+        self._headers.clear()
+        return self._with_headers(directory, rows)
+
+    def _with_headers(self, directory: Directory, rows: Sequence[AppliedMigration]) -> Directory:
+        """Return the directory with every file read, once in a run.
 
         A file that cannot be read blocks where it is pending; of an applied one it only says that it was edited.
         """
@@ -183,7 +192,8 @@ class Runner:
         problems = list(directory.problems)
         for migration in directory.migrations:
             try:
-                read = discovery.read(migration)
+                read = self._headers.get(migration) or discovery.read(migration)
+                self._headers[migration] = read
                 if migration.number not in applied:
                     self._check_labels(read)
                 migrations.append(read)
@@ -211,7 +221,7 @@ class Runner:
         up_to_date = planning.is_up_to_date(directory, history.rows)
         if direction is Direction.APPLY and target.version is None and up_to_date:
             return Plan(direction, (), self.environment)
-        directory = self.with_headers(directory, history.rows)
+        directory = self._with_headers(directory, history.rows)
         plan = planning.plan_apply if direction is Direction.APPLY else planning.plan_rollback
         return plan(directory, history.rows, self.environment, self.policy, target)
 

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -88,8 +89,7 @@ def known_urls(ctx: click.Context) -> Iterator[str]:
 
 
 def _asks_for_json(arguments: list[str]) -> bool:
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return any((a, b) == ("--format", "json") or a == "--format=json" for a, b in pairs)
+    return "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
 
 
 def _as_text(value: object) -> str:

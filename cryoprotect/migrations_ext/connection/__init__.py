@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from ..dialects.base import Dialect
 from ..errors import ScriptCallError, ScriptGuardError
 from .builder import Drafts
-from .channel import Channel, Progress, StatementReport
+from .channel import Channel
+from .progress import Progress, StatementReport
 from .query import Table
 from .results import Result
 from .rpc import Rpc
@@ -116,14 +117,14 @@ class MigrationConnection:
         return self._channel.standing
 
     def check(self) -> None:
-        """Raise what the script hid: a forbidden call, or an SQL error that it did not undo; for the end of a script."""
+        """Raise what the script hid, once it is done: a forbidden call, or an SQL error that it did not undo."""
         if self.violated is not None:
             raise self.violated
         error = self.failed
         if error is None:
             return
         channel = self._channel
-        channel.go_back_to(error)
+        channel.go_back()
         if channel.dialect.is_retryable(error):
             raise error
         complaint = channel.dialect.complaint(error)

@@ -6,7 +6,7 @@ import io
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -17,39 +17,11 @@ from ..dialects.base import Dialect
 from ..dialects.statements import Statement, StatementKind
 from .guard import Guard
 from .ledger import Ledger
+from .progress import Progress, StatementReport
 from .results import Result, rows_of
 
 _RAW = {"no_parameters": True}  # the only way past SQLAlchemy that leaves % and : alone
 _QUERY_CANCELED = "57014"
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a script has come; read it after a failure to know what was under way."""
-
-    number: int = 0
-    """Statements sent so far by the whole script: the number of the one under way, 1-based."""
-    count: int | None = None
-    """What `number` will be at the end of this text: of a SQL file how many statements it has. None outside a text."""
-    text: str | None = None
-    """The statement as it was sent. None where a message of many statements was cancelled: which one is not known."""
-    line: int | None = None
-    """Line of the statement: in the file for a SQL file, in the text of the call for `conn.sql`."""
-    offset: int | None = None
-    """Where `text` starts in the text of the call, in characters. None where a position that the server gives does not
-    point into the script: bound parameters, table builder, SQLAlchemy constructs."""
-
-
-@dataclass(frozen=True, slots=True)
-class StatementReport:
-    """A statement that the database has carried out."""
-
-    number: int
-    count: int | None
-    line: int | None
-    duration_ms: int
-    """Of statements that travelled together the last carries the time of all."""
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +53,6 @@ class Channel:
         self._connection = connection
         self._on_statement = on_statement
         self._ledger = Ledger()
-        self._places: dict[BaseException, Progress] = {}
         self._started_at = 0.0
         self._savepoints: Sequence[str] = ()
 
@@ -241,14 +212,12 @@ class Channel:
 
     def failed(self, error: BaseException) -> None:
         """Note an SQL error: it stands until the script rolls back to a savepoint set before it."""
-        self._ledger.failed(error)
-        self._places[error] = replace(self.progress)
+        self._ledger.failed(error, replace(self.progress))
 
-    def go_back_to(self, error: BaseException) -> None:
-        """Set the progress back to the statement that failed with `error`; the script has gone on since."""
-        place = self._places[error]
-        for field in fields(place):
-            setattr(self.progress, field.name, getattr(place, field.name))
+    def go_back(self) -> None:
+        """Set the progress back to the statement whose error stands; the script has gone on since."""
+        if self._ledger.place is not None:
+            self.progress.set_to(self._ledger.place)
 
     def _report(self, text: str, *, timed: bool = True) -> None:
         assert self._on_statement is not None

@@ -95,6 +95,8 @@ class Guard:
     def _connection_methods(self) -> dict[str, Callable[..., Any]]:
         methods = self._methods_of(self._connection)
         methods |= {"begin": self._begin, "rollback": self._rollback}
+        if not self._transactional:
+            methods["commit"] = self._harmless_commit(self._connection.commit, self._connection.begin)
         return methods
 
     def _pooled_methods(self, pooled: sa.PoolProxiedConnection) -> dict[str, Callable[..., Any]]:
@@ -126,6 +128,13 @@ class Guard:
 
     def _commit(self) -> NoReturn:
         self.refuse("The script commits the migration's transaction.", TAKE_CONTROL_OUT)
+
+    def _harmless_commit(self, commit: Callable[[], None], begin: Callable[[], object]) -> Callable[[], None]:
+        def commit_and_begin() -> None:
+            commit()
+            begin()  # in SQLAlchemy's books only, where the ORM looks before it begins by itself
+
+        return commit_and_begin
 
     def _rollback(self) -> NoReturn:
         if self._transactional:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from .progress import Progress
+
 _COMMAND = re.compile(
     r"""\s*(SAVEPOINT|RELEASE|ROLLBACK(?:\s+(?:WORK|TRANSACTION))?\s+TO)\s+(?:SAVEPOINT\s+)?
         ("(?:[^"]|"")+"|[^\s;]+)""",
@@ -19,16 +21,21 @@ class Ledger:
 
     def __init__(self) -> None:
         self._savepoints: list[str] = []
-        self._errors: list[tuple[int, BaseException]] = []
+        self._errors: list[tuple[int, BaseException, Progress]] = []
 
     @property
     def standing(self) -> BaseException | None:
         """The first error that was not undone."""
         return self._errors[0][1] if self._errors else None
 
-    def failed(self, error: BaseException) -> None:
+    @property
+    def place(self) -> Progress | None:
+        """Where the script was when that error came."""
+        return self._errors[0][2] if self._errors else None
+
+    def failed(self, error: BaseException, place: Progress) -> None:
         """Note an error at the savepoint depth of this moment."""
-        self._errors.append((len(self._savepoints), error))
+        self._errors.append((len(self._savepoints), error, place))
 
     def executed(self, text: str) -> None:
         """Follow a savepoint command that the database has carried out."""
@@ -48,11 +55,11 @@ class Ledger:
 
     def _release(self, depth: int) -> None:
         del self._savepoints[depth:]
-        self._errors = [(min(at, depth), error) for at, error in self._errors]
+        self._errors = [(min(at, depth), error, place) for at, error, place in self._errors]
 
     def _roll_back_to(self, depth: int) -> None:
         del self._savepoints[depth + 1 :]
-        self._errors = [(at, error) for at, error in self._errors if at <= depth]
+        self._errors = [(at, error, place) for at, error, place in self._errors if at <= depth]
 
 
 def _folded(name: str) -> str:

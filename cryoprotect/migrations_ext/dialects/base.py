@@ -255,7 +255,8 @@ def poll(
             raise LockBusyError(
                 f"Another migration run holds the lock: {holder() or 'its process cannot be seen'}. "
                 f"Waited {seconds:g} s.",
-                hint="Wait until it has finished and run the command again. DB_MIGRATE_LOCK_WAIT sets how long to wait.",
+                hint="Wait until it has finished and run the command again. "
+                "DB_MIGRATE_LOCK_WAIT sets how long to wait.",
             )
         if now >= next_word:
             on_wait(holder())

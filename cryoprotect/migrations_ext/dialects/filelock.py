@@ -49,12 +49,16 @@ class FileLock:
         self._file: IO[bytes] | None = None
 
     def try_acquire(self, text: str) -> bool:
-        """Take the lock if it is free, and write `text` for those who wait; raises `OSError` where files cannot be made."""
+        """Take the lock if it is free, and write `text` for those who wait.
+
+        Raises `OSError` where the file cannot be made.
+        """
         with ExitStack() as stack:
             file = stack.enter_context(_opened(self._path, os.O_RDWR | os.O_CREAT))
             if not _lock(file):
                 return False
             file.truncate(0)
+            file.seek(0)
             file.write(text.encode())
             stack.pop_all()
         self._file = file

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import socket
 import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -44,6 +46,10 @@ _LOCK_TIMEOUT, _DEADLOCK = "55P03", "40P01"
 _DIVISION_BY_ZERO, _NO_SUCH_SAVEPOINT, _NO_TRANSACTION = "22012", "3B001", "25P01"
 _UNIQUE_VIOLATION = "23505"
 _READ_ONLY = ("25006", "42501")
+_CLOSED_BY_US = 1  # psycopg2's `closed`; 2 is a connection that broke
+# Classes: connection, authorisation, no such database; then shutdown, crash, still starting, dropped, idle too long,
+# and too many connections.
+_NO_CONNECTION = ("08", "28", "3D", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "53300")
 
 
 class PostgreSQL(Dialect):
@@ -103,7 +109,7 @@ class PostgreSQL(Dialect):
         code = original.pgcode
         if code is None:
             return isinstance(original, psycopg2.OperationalError | psycopg2.InterfaceError)
-        return code.startswith(("08", "28", "3D")) or code in ("57P01", "57P02", "57P03", "53300")
+        return code.startswith(_NO_CONNECTION)
 
     def is_readonly(self, error: BaseException) -> bool:
         return _code(error) in _READ_ONLY
@@ -224,7 +230,7 @@ class _PostgreSQLLock(MigrationLock):
         except DBAPIError as error:
             with suppress(DBAPIError):  # the first error is the one to tell
                 _send(self.connection, "ROLLBACK")
-            if _code(error) == _DIVISION_BY_ZERO:
+            if _is_missed(error):
                 raise HistoryChangedError from error
             raise
 
@@ -237,7 +243,8 @@ class PostgreSQLSession(Session):
         self._settings = settings
         self._lock = lock
         self._savepoint = ""
-        self._restore = _restore_settings(connection)
+        self._driver: pg.connection = _driver(connection)
+        self._first = _first_state(connection)
         self._used = False
         self.pid = _backend_pid(connection)
         self._own = _prepare(connection, _application_name("run", settings.resolve_actor()))
@@ -258,7 +265,12 @@ class PostgreSQLSession(Session):
         return moment.astimezone(UTC)
 
     def check(self) -> None:
-        status = self._driver().info.transaction_status
+        if self._driver.closed == _CLOSED_BY_US:
+            raise ScriptGuardError(
+                "The script closed the migration's connection; the migration was rolled back.",
+                hint="Leave the connection open: it belongs to the run, which closes it.",
+            )
+        status = self._driver.info.transaction_status
         if status == pg.TRANSACTION_STATUS_IDLE:
             raise ScriptGuardError(
                 "The script ended the migration's transaction itself (COMMIT or ROLLBACK).",
@@ -267,7 +279,8 @@ class PostgreSQLSession(Session):
         if status == pg.TRANSACTION_STATUS_INERROR:
             raise ScriptGuardError(
                 "The script hid an SQL error: the transaction is in error, so nothing it did can be kept.",
-                hint="Let the error out, or put the statement that may fail into a SAVEPOINT (conn.connection.begin_nested()).",
+                hint="Let the error out, or put the statement that may fail into a savepoint: "
+                "`with conn.connection.begin_nested():`.",
             )
 
     def commit(self, writes: Sequence[Write]) -> None:
@@ -291,10 +304,8 @@ class PostgreSQLSession(Session):
                     "The script ended the migration's transaction itself and began another one.",
                     hint="Take BEGIN, COMMIT and ROLLBACK out, or declare the migration `transactional = False`.",
                 ) from error
-            if code == _DIVISION_BY_ZERO:
-                raise (
-                    HistoryChangedError() if self._lock_is_held() else LockLostError()
-                ) from error
+            if _is_missed(error):
+                raise (HistoryChangedError() if self._lock_is_held() else LockLostError()) from error
             if code == _UNIQUE_VIOLATION and _table(error) == self._settings.table:
                 raise HistoryChangedError from error
             raise
@@ -316,7 +327,8 @@ class PostgreSQLSession(Session):
         return moment.astimezone(UTC)
 
     def end_autocommit(self) -> None:
-        if self._driver().info.transaction_status != pg.TRANSACTION_STATUS_IDLE:
+        status = self._driver.info.transaction_status
+        if status in (pg.TRANSACTION_STATUS_INTRANS, pg.TRANSACTION_STATUS_INERROR):
             self.rollback()
             raise ScriptGuardError(
                 "The script began a transaction and left it open; it was rolled back.",
@@ -325,10 +337,7 @@ class PostgreSQLSession(Session):
 
     def cancel(self) -> None:
         with suppress(psycopg2.Error):  # already closed: nothing to stop
-            self._driver().cancel()
-
-    def _driver(self) -> Any:
-        return self.connection.connection.dbapi_connection
+            self._driver.cancel()
 
     def _fresh(self) -> list[str]:
         """What puts the session back to its first state; nothing the first time, when it is fresh."""
@@ -336,27 +345,29 @@ class PostgreSQLSession(Session):
             self._used = True
             return []
         return [
-            "RESET SESSION AUTHORIZATION",
+            f"SET SESSION AUTHORIZATION {self._first.user}",
             "RESET ALL",
-            *self._restore,
+            *self._first.settings,
+            f"SET ROLE {self._first.role}",
             *self._own,
             "CLOSE ALL",
             "UNLISTEN *",
             "DEALLOCATE ALL",
             "DISCARD TEMP",
+            "DISCARD SEQUENCES",
             "SELECT pg_advisory_unlock_all()",
         ]
 
     def _identity(self) -> str:
         """Our rows are written as the role that connected, whatever role the script took on."""
-        return ";".join(["SET LOCAL SESSION AUTHORIZATION DEFAULT", *(s for s in self._restore if s.startswith("SET ROLE"))])
+        return f"SET LOCAL SESSION AUTHORIZATION {self._first.user};SET LOCAL ROLE {self._first.role}"
 
     def _lock_is_held(self) -> bool:
         try:
-            high, low = self._lock.key
-            return _holder(self._lock.connection, high, low) is not None
-        except (DBAPIError, psycopg2.Error):
+            holder = _holder(self._lock.connection, *self._lock.key)
+        except (sa.exc.SQLAlchemyError, psycopg2.Error):
             return False
+        return holder is not None
 
 
 def lock_key(place: Place, table: str) -> tuple[int, int]:
@@ -381,37 +392,53 @@ def _own_connection(engine: sa.Engine) -> sa.Connection:
 
 def _prepare(connection: sa.Connection, application_name: str) -> list[str]:
     """Set what both of our connections need, and return it for the next time."""
-    settings = ["SET idle_session_timeout = 0", f"SET application_name = '{application_name}'"]
-    _send(connection, ";".join(settings))
-    # A killed client's statement would run to its end and take effect. Not every platform of the server has it.
-    with suppress(DBAPIError):
-        check = "SET client_connection_check_interval = '2s'"
-        _send(connection, check)
-        settings.append(check)
+    settings = [f"SET idle_session_timeout = 0;SET application_name = '{application_name}'"]
+    _send(connection, settings[0])
+    for wish in _WISHES:
+        with suppress(DBAPIError):
+            _send(connection, wish)
+            settings.append(wish)
     return settings
 
 
+# Not every platform of the server has them.
+_WISHES = (
+    # A killed client's statement would run to its end and take effect.
+    "SET client_connection_check_interval = '2s'",
+    # A machine that vanished without a word would hold the lock for hours.
+    "SET tcp_keepalives_idle = 30;SET tcp_keepalives_interval = 10;SET tcp_keepalives_count = 3",
+)
+
+
 def _application_name(role: str, actor: str) -> str:
-    """What others see of us in pg_stat_activity; at most 63 printable ASCII characters."""
-    name = f"db-migrate {role} {actor}@{socket.gethostname()}:{os.getpid()}"
+    """What others see of us in pg_stat_activity: at most 63 printable ASCII characters, the process first."""
+    name = f"db-migrate {role} {os.getpid()}@{socket.gethostname()} {actor}"
     return "".join(c if c.isascii() and c.isprintable() and c not in "'\\" else "?" for c in name)[:63]
 
 
-def _restore_settings(connection: sa.Connection) -> list[str]:
-    """SQL that brings back what the host's own connect events set; RESET ALL alone would lose it."""
-    rows = connection.exec_driver_sql(
-        "SELECT format('SELECT set_config(%L, %L, false)', name, current_setting(name)) FROM pg_settings"
-        " WHERE source = 'session' AND context IN ('user', 'superuser') "
-        "UNION ALL SELECT format('SET ROLE %s', CASE current_setting('role') WHEN 'none' THEN 'NONE'"
-        " ELSE quote_ident(current_setting('role')) END)",
+@dataclass(frozen=True, slots=True)
+class _FirstState:
+    """How the host's own connect events left the session; RESET ALL alone would lose it."""
+
+    settings: Sequence[str]
+    user: str
+    role: str
+
+
+def _first_state(connection: sa.Connection) -> _FirstState:
+    settings, user, role = connection.exec_driver_sql(
+        "SELECT array(SELECT format('SELECT set_config(%L, %L, false)', name, current_setting(name)) FROM pg_settings"
+        " WHERE source = 'session' AND context IN ('user', 'superuser')),"
+        " quote_ident(session_user),"
+        " CASE current_setting('role') WHEN 'none' THEN 'NONE' ELSE quote_ident(current_setting('role')) END",
         execution_options=_RAW,
-    ).scalars()
-    return list(rows)
+    ).one()
+    return _FirstState(settings, user, role)
 
 
 def _holder(connection: sa.Connection, high: int, low: int) -> LockHolder | None:
     row = connection.exec_driver_sql(
-        "SELECT l.pid, coalesce(a.client_hostname, a.client_addr::text), a.backend_start, a.application_name, left(a.query, 200)"
+        "SELECT l.pid, coalesce(a.client_hostname, a.client_addr::text), a.backend_start, a.application_name"
         " FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a USING (pid)"
         f" WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {high % 2**32} AND l.objid = {low % 2**32}"
         " AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
@@ -419,25 +446,25 @@ def _holder(connection: sa.Connection, high: int, low: int) -> LockHolder | None
     ).first()
     if row is None:
         return None
-    backend, address, since, application, _query = row
+    backend, address, since, application = row
     actor, host, pid = _from_application_name(application or "")
     return LockHolder(
         pid=pid or backend,
         host=host or address,
         since=since.astimezone(UTC) if since else None,
         actor=actor,
-        query=None,
     )
 
 
 def _from_application_name(name: str) -> tuple[str | None, str | None, int | None]:
-    """Take `db-migrate lock alice@web01:4711` apart."""
-    words = name.split(" ", 2)
-    if len(words) != 3 or words[0] != "db-migrate":
+    """Take `db-migrate lock 4711@web01 alice` apart."""
+    match = _APPLICATION_NAME.fullmatch(name)
+    if match is None:
         return None, None, None
-    actor, _, rest = words[2].rpartition("@")
-    host, _, pid = rest.rpartition(":")
-    return actor or None, host or None, int(pid) if pid.isdigit() else None
+    return match["actor"] or None, match["host"] or None, int(match["pid"])
+
+
+_APPLICATION_NAME = re.compile(r"db-migrate \w+ (?P<pid>\d+)@(?P<host>\S*)(?: (?P<actor>.*))?")
 
 
 def _backend_pid(connection: sa.Connection) -> int:
@@ -447,13 +474,21 @@ def _backend_pid(connection: sa.Connection) -> int:
 def _message(connection: sa.Connection, writes: Sequence[Write]) -> str:
     """Our statements as one text, values put in by the driver."""
     parts = []
-    with connection.connection.dbapi_connection.cursor() as cursor:  # type: ignore[union-attr]
+    driver = _driver(connection)
+    codec = pg.encodings[driver.encoding]
+    with driver.cursor() as cursor:
         for write in writes:
-            sql = cursor.mogrify(write.sql, write.values).decode() if write.values else write.sql
+            sql = cursor.mogrify(write.sql, write.values).decode(codec) if write.values else write.sql
             if write.must_hit:
                 sql = f"WITH hit AS ({sql} RETURNING 1) SELECT 1/count(*) FROM hit"
             parts.append(sql)
     return ";".join(parts)
+
+
+def _driver(connection: sa.Connection) -> pg.connection:
+    found: Any = connection.connection.dbapi_connection
+    assert isinstance(found, pg.connection)
+    return found
 
 
 def _send(connection: sa.Connection, message: str) -> None:
@@ -474,6 +509,12 @@ def _original(error: BaseException) -> psycopg2.Error | None:
 def _code(error: BaseException) -> str | None:
     original = _original(error)
     return original.pgcode if original is not None else None
+
+
+def _is_missed(error: BaseException) -> bool:
+    """Whether one of our own `1/count(*)` found nothing; a division in a trigger of the host's has a context."""
+    original = _original(error)
+    return original is not None and original.pgcode == _DIVISION_BY_ZERO and not original.diag.context
 
 
 def _table(error: BaseException) -> str | None:

@@ -142,7 +142,7 @@ def _quote_end(text: str, begun: int, at: int) -> int:
 
 _LETTER = re.compile(rf"[{_WORD}]")
 _DOLLAR_TAG = re.compile(rf"\$(?:(?![0-9])[{_WORD}]++)?+\$")
-_PARAMETER = re.compile(rf"\$(?:[0-9]++[{_WORD}$]*+)?")
+_PARAMETER = re.compile(rf"\$(?:[0-9]++(?:[{_WORD}][{_WORD}$]*+)?)?")
 
 
 def _dollar_end(text: str, begun: int, at: int) -> int:

@@ -8,8 +8,10 @@ import socket
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +19,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import DatabaseUnavailableError, ScriptGuardError
+from ..errors import ConfigurationError, DatabaseUnavailableError, ScriptGuardError
 from ..model import LockHolder
 from ..settings import Settings
 from .base import (
@@ -96,7 +98,7 @@ class SQLite(Dialect):
         self, engine: sa.Engine, settings: Settings, *, actor: str, on_wait: OnWait, stop: threading.Event
     ) -> Iterator[MigrationLock]:
         if is_memory(engine):
-            with _memory_lock(engine, settings, on_wait, stop), _borrowed(engine, settings) as connection:
+            with _memory_lock(engine, settings, on_wait, stop), _borrowed(engine) as connection:
                 yield _SQLiteLock(connection, Place(":memory:", None))
             return
         with _own_connection(engine, settings) as connection:
@@ -133,18 +135,17 @@ class SQLite(Dialect):
         return _holder(FileLock(Path(path + ".migrate-lock"))) if path else None
 
     @contextmanager
-    def session(
-        self, engine: sa.Engine, settings: Settings, lock: MigrationLock
-    ) -> Iterator[SQLiteSession]:
-        if is_memory(engine):
-            session = SQLiteSession(lock.connection, settings)
+    def session(self, engine: sa.Engine, settings: Settings, lock: MigrationLock) -> Iterator[SQLiteSession]:
+        with ExitStack() as stack:
+            if is_memory(engine):
+                connection = lock.connection
+            else:
+                connection = stack.enter_context(_own_connection(engine, settings))
+            session = SQLiteSession(connection)
             try:
                 yield session
             finally:
-                session.restore()
-            return
-        with _own_connection(engine, settings) as connection:
-            yield SQLiteSession(connection, settings)
+                session.close()
 
     def let_go(self, engine: sa.Engine) -> None:
         if not is_memory(engine):
@@ -186,20 +187,24 @@ class _SQLiteLock(MigrationLock):
 class SQLiteSession(Session):
     """One connection for all scripts of a run, put back to its first settings before each of them."""
 
-    def __init__(self, connection: sa.Connection, settings: Settings) -> None:
+    def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
         self._db = _driver(connection)
-        self._pragmas = {name: self._pragma(name) for name in ("foreign_keys", "defer_foreign_keys", "query_only")}
+        self._first = _FirstState.of(self._db)
+        self._used = False
+        """Whether a script may have changed settings, made temporary tables or attached databases."""
         self._guard: _Guard | None = None
         self._references = _references(self._db)
-        self._old_violations = self._violations(self._references) if self._references else set()
+        self._violations = {child: _violations(self._db, child) for child in self._references}
 
     def begin(self) -> datetime:
+        if self._used:
+            self._restore()
         # Ignored inside a transaction; a table rebuilt with it ON would delete the rows of its children.
         self._db.execute("PRAGMA foreign_keys = OFF")
         self._db.execute("BEGIN IMMEDIATE")
         moment = self._now()
-        self._guard = _Guard(transactional=True)
+        self._guard = _Guard(self._db)
         # Setting it afresh also expires the driver's cached statements, so that the guard sees every one.
         self._db.set_authorizer(self._guard)
         return moment
@@ -210,7 +215,7 @@ class SQLiteSession(Session):
                 f"The script tried to {self._guard.refused} by itself.",
                 hint="Take the transaction control out, or declare the migration `transactional = False`.",
             )
-        if not self._db.in_transaction:
+        if not _in_transaction(self._db):
             raise ScriptGuardError(
                 "The script ended the migration's transaction itself, or an error in it did.",
                 hint="Take the COMMIT or ROLLBACK out, or declare the migration `transactional = False`.",
@@ -218,8 +223,7 @@ class SQLiteSession(Session):
 
     def commit(self, writes: Sequence[Write]) -> None:
         self.check()
-        touched = self._release_guard()
-        self._check_references(touched)
+        self._check_references(self._release_guard())
         cursor = self._db.cursor()
         try:
             _execute(cursor, writes)
@@ -228,24 +232,24 @@ class SQLiteSession(Session):
                 raise HistoryChangedError from error
             raise
         cursor.execute("COMMIT")
-        self.restore()
 
     def rollback(self) -> None:
-        self._release_guard()
-        with suppress(sqlite3.Error):  # an error may have rolled back already
+        with suppress(sqlite3.Error):  # an error may have rolled back already, a script may have closed the connection
+            self._release_guard()
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-        self.restore()
 
     def begin_autocommit(self) -> datetime:
+        self._restore()
+        self._used = True  # nothing watches a script that runs without a transaction
         return self._now()
 
     def end_autocommit(self) -> None:
         left_open = self._db.in_transaction
         if left_open:
             self._db.execute("ROLLBACK")
-        self.restore()
         self._references = _references(self._db)
+        self._violations = {child: _violations(self._db, child) for child in self._references}
         if left_open:
             raise ScriptGuardError(
                 "The script began a transaction and left it open; it was rolled back.",
@@ -256,23 +260,24 @@ class SQLiteSession(Session):
         with suppress(sqlite3.ProgrammingError):  # closed already: nothing to stop
             self._db.interrupt()
 
-    def restore(self) -> None:
-        """Bring back the settings that the host's connect events made, and what a script changed."""
-        with suppress(sqlite3.ProgrammingError):
-            for name, value in self._pragmas.items():
-                self._db.execute(f"PRAGMA {name} = {value}")
+    def close(self) -> None:
+        """Leave the connection as it was found: that of an in-memory database is the host's. Never raises."""
+        self.rollback()
+        with suppress(sqlite3.Error):
+            self._restore()
 
-    def _pragma(self, name: str) -> int:
-        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+    def _restore(self) -> None:
+        self._first.restore(self._db)
+        self._used = False
 
     def _now(self) -> datetime:
         text = self._db.execute("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')").fetchone()[0]
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
     def _release_guard(self) -> _Guard:
-        guard, self._guard = self._guard or _Guard(transactional=True), None
-        with suppress(sqlite3.ProgrammingError):
-            self._db.set_authorizer(None)
+        guard, self._guard = self._guard or _Guard(self._db), None
+        self._used = self._used or guard.session_changed
+        self._db.set_authorizer(None)
         return guard
 
     def _check_references(self, guard: _Guard) -> None:
@@ -281,55 +286,102 @@ class SQLiteSession(Session):
             self._references = _references(self._db)
         else:
             for table in guard.tables:
-                parents = _parents(self._db, table)
-                if parents:
+                self._references.pop(table, None)
+                if parents := _parents(self._db, table):
                     self._references[table] = parents
-                else:
-                    self._references.pop(table, None)
-        suspects = {
-            child: parents
-            for child, parents in self._references.items()
-            if guard.altered or child in guard.tables or parents & guard.tables
-        }
-        new = self._violations(suspects) - self._old_violations if suspects else set()
-        if new:
-            table, row, parent = min(new, key=str)
-            raise sqlite3.IntegrityError(
-                f"FOREIGN KEY constraint failed: {len(new)} row(s) point nowhere, the first is "
-                f"{table} rowid {row}, which refers to {parent}"
-            )
+        for child, parents in self._references.items():
+            if not (guard.altered or child in guard.tables or parents & guard.tables):
+                continue
+            found = _violations(self._db, child)
+            if new := found - self._violations.get(child, Counter()):
+                raise sqlite3.IntegrityError(_first_of(new))
+            self._violations[child] = found
 
-    def _violations(self, tables: dict[str, set[str]]) -> set[tuple[str, Any, str]]:
-        found: set[tuple[str, Any, str]] = set()
-        for table in tables:
-            for child, row, parent, _key in self._db.execute(f'PRAGMA foreign_key_check("{_quoted(table)}")'):
-                found.add((child, row, parent))
-        return found
+
+_PRAGMAS = (
+    "foreign_keys", "defer_foreign_keys", "query_only", "busy_timeout", "recursive_triggers", "legacy_alter_table",
+    "ignore_check_constraints", "writable_schema", "reverse_unordered_selects", "synchronous", "locking_mode",
+)  # fmt: skip
+"""What a script may set on its connection that would change what later scripts, or the host, do on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstState:
+    """How the host's own connect events left the connection."""
+
+    pragmas: Mapping[str, object]
+    databases: frozenset[str]
+    temporary: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, db: sqlite3.Connection) -> _FirstState:
+        """Read the state of `db`."""
+        pragmas = {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS}
+        return cls(pragmas, cls._databases(db), cls._temporary(db))
+
+    def restore(self, db: sqlite3.Connection) -> None:
+        """Put `db` back into this state."""
+        for name, value in self.pragmas.items():
+            if db.execute(f"PRAGMA {name}").fetchone()[0] != value:
+                db.execute(f"PRAGMA {name} = {value}")
+        for kind, name in self._temporary(db) - self.temporary:
+            db.execute(f'DROP {kind} IF EXISTS temp."{_quoted(name)}"')
+        for name in self._databases(db) - self.databases:
+            db.execute(f'DETACH "{_quoted(name)}"')
+
+    @staticmethod
+    def _databases(db: sqlite3.Connection) -> frozenset[str]:
+        return frozenset(name for _number, name, _path in db.execute("PRAGMA database_list") if name != "temp")
+
+    @staticmethod
+    def _temporary(db: sqlite3.Connection) -> frozenset[tuple[str, str]]:
+        kinds = "('table', 'view', 'trigger')"
+        rows = db.execute(
+            f"SELECT type, name FROM sqlite_temp_master WHERE type IN {kinds} AND name NOT LIKE 'sqlite@_%' ESCAPE '@'"
+        )
+        return frozenset((kind, name) for kind, name in rows)
 
 
 class _Guard:
-    """SQLite's authorizer while a script runs: refuses transaction control, notes which tables are touched."""
+    """SQLite's authorizer while a script runs: refuses transaction control, notes what is touched."""
 
     _TOUCH = frozenset(
-        (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_CREATE_TABLE)
+        (
+            sqlite3.SQLITE_INSERT,
+            sqlite3.SQLITE_UPDATE,
+            sqlite3.SQLITE_DELETE,
+            sqlite3.SQLITE_CREATE_TABLE,
+            sqlite3.SQLITE_DROP_TABLE,
+        )
     )
-    _ALTER = frozenset((sqlite3.SQLITE_ALTER_TABLE, sqlite3.SQLITE_DROP_TABLE))
+    _SESSION = frozenset(
+        (
+            sqlite3.SQLITE_ATTACH,
+            sqlite3.SQLITE_CREATE_TEMP_TABLE,
+            sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+            sqlite3.SQLITE_CREATE_TEMP_VIEW,
+        )
+    )
 
-    def __init__(self, *, transactional: bool) -> None:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
         self.tables: set[str] = set()
+        """In small letters, as SQLite compares them."""
         self.altered = False
+        self.session_changed = False
         self.refused: str | None = None
-        self._transactional = transactional
 
-    def __call__(
-        self, action: int, first: str | None, second: str | None, _db: str | None, _trigger: str | None
-    ) -> int:
+    def __call__(self, action: int, first: str | None, *_where: str | None) -> int:
+        if not self._db.in_transaction:
+            # An error rolled everything back (ON CONFLICT ROLLBACK) and was hidden: what comes now would stay.
+            return sqlite3.SQLITE_DENY
         if action in self._TOUCH:
-            if first:
-                self.tables.add(first)
-        elif action in self._ALTER:
+            self.tables.add((first or "").lower())
+        elif action == sqlite3.SQLITE_ALTER_TABLE:  # a rename rewrites the foreign keys of other tables
             self.altered = True
-        elif action == sqlite3.SQLITE_TRANSACTION and self._transactional:
+        elif action in self._SESSION or (action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS):
+            self.session_changed = True
+        elif action == sqlite3.SQLITE_TRANSACTION:
             self.refused = first or "end the transaction"
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK
@@ -338,22 +390,52 @@ class _Guard:
 def is_memory(engine: sa.Engine) -> bool:
     """Whether the database lives in this process's memory: it must never be detached or closed."""
     name = engine.url.database
-    return not name or name == ":memory:" or "mode=memory" in name or engine.url.query.get("mode") == "memory"
+    return not name or ":memory:" in name or "mode=memory" in name or engine.url.query.get("mode") == "memory"
 
 
 def _references(db: sqlite3.Connection) -> dict[str, set[str]]:
-    """Child table -> the tables that its foreign keys name."""
+    """Child table -> the tables that its foreign keys name; in small letters, as SQLite compares them."""
     rows = db.execute(
-        "SELECT m.name, f.\"table\" FROM sqlite_master AS m, pragma_foreign_key_list(m.name) AS f WHERE m.type = 'table'"
+        'SELECT m.name, f."table" FROM sqlite_master AS m, pragma_foreign_key_list(m.name) AS f'
+        " WHERE m.type = 'table'"
     )
     found: dict[str, set[str]] = {}
     for child, parent in rows:
-        found.setdefault(child, set()).add(parent)
+        found.setdefault(child.lower(), set()).add(parent.lower())
     return found
 
 
 def _parents(db: sqlite3.Connection, table: str) -> set[str]:
-    return {row[2] for row in db.execute(f'PRAGMA foreign_key_list("{_quoted(table)}")')}
+    return {row[2].lower() for row in db.execute(f'PRAGMA foreign_key_list("{_quoted(table)}")')}
+
+
+_Violation = tuple[str, int | None, str]  # the row's table, its rowid (None in a table WITHOUT ROWID), the parent
+
+
+def _violations(db: sqlite3.Connection, child: str) -> Counter[_Violation]:
+    """What is wrong with the foreign keys of one table, and how often."""
+    try:
+        rows = db.execute(f'PRAGMA foreign_key_check("{_quoted(child)}")').fetchall()
+    except sqlite3.OperationalError as error:
+        # "foreign key mismatch": the parent's columns are not unique. SQLite says so only when it has to look.
+        return Counter([(child, None, str(error))])
+    return Counter((table, row, parent) for table, row, parent, _key in rows)
+
+
+def _first_of(violations: Counter[_Violation]) -> str:
+    table, row, parent = min(violations, key=str)
+    where = table if row is None else f"{table} rowid {row}"
+    return (
+        f"FOREIGN KEY constraint failed: {violations.total()} row(s) point nowhere, the first is in {where}, "
+        f"which refers to {parent}"
+    )
+
+
+def _in_transaction(db: sqlite3.Connection) -> bool:
+    try:
+        return db.in_transaction
+    except sqlite3.ProgrammingError:  # closed by the script
+        return False
 
 
 def _quoted(name: str) -> str:
@@ -374,9 +456,14 @@ def _own_connection(engine: sa.Engine, settings: Settings) -> Iterator[sa.Connec
 
 
 @contextmanager
-def _borrowed(engine: sa.Engine, settings: Settings) -> Iterator[sa.Connection]:
+def _borrowed(engine: sa.Engine) -> Iterator[sa.Connection]:
     """The only connection of an in-memory database, given back as it was."""
     with engine.connect() as connection:
+        if _driver(connection).in_transaction:  # the driver would commit it when the isolation level changes
+            raise ConfigurationError(
+                "The app is inside a transaction on its in-memory database, which has only this one connection.",
+                hint="Commit or roll back first, for example with db.session.commit().",
+            )
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
@@ -424,7 +511,7 @@ def _file_of(connection: sa.Connection) -> str | None:
 
 
 def _driver(connection: sa.Connection) -> sqlite3.Connection:
-    found = connection.connection.dbapi_connection
+    found: Any = connection.connection.dbapi_connection
     assert isinstance(found, sqlite3.Connection)
     return found
 

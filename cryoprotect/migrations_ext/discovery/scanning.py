@@ -87,11 +87,12 @@ class _Look:
     def candidates(self) -> Iterator[_Candidate]:
         """Yield what can be a migration or half of one; note what only looks like it."""
         for entry in _entries(self.directory):
-            name = parse(entry.name, is_folder=_is_folder(entry))
+            is_folder = _is_folder(entry)
+            name = parse(entry.name, is_folder=is_folder)
             if name is None:
                 continue
             path = self.directory / entry.name
-            obstacle = self._obstacle(entry, folder=name.role is Role.FOLDER)
+            obstacle = self._obstacle(entry, folder=is_folder)
             if obstacle is not None:
                 self._note(name, path, *obstacle)
             elif name.role is Role.FOLDER:

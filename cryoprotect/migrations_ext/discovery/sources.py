@@ -34,7 +34,6 @@ def read_text(path: Path, version: str | None = None) -> str:
             version=version,
             hint=_SAVE_AS_UTF8,
             file=path,
-            line=1,
         )
     raw = raw.removeprefix(codecs.BOM_UTF8)
     nul = raw.find(b"\0")

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
 
-from ...model import Overview
+from ...model import Overview, Problem
+from ...redaction import redact
 from . import words
 
 
@@ -88,6 +89,15 @@ def warning(text: str, hint: str = "", *, where: str = "") -> Notice:
 def fault(text: str, hint: str = "", *, where: str = "") -> Notice:
     """Return a notice that something is broken."""
     return Notice(Tone.BAD, "cross", text, hint, where)
+
+
+def problem_notice(problem: Problem) -> Notice:
+    """Return what is wrong with a file, with its place as far as the message does not name it."""
+    where = ", ".join(path.name for path in problem.paths if path.name not in problem.message)
+    if where and problem.line is not None:
+        where += f", line {problem.line}"
+    make = fault if problem.blocking else warning
+    return make(redact(problem.message), redact(problem.hint), where=where)
 
 
 @dataclass(frozen=True, slots=True)

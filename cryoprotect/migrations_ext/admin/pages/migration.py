@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...errors import MigrationError
-from ...model import Kind, Migration, MigrationStatus, Overview, State
-from ...redaction import redact
+from ...model import Header, Kind, Migration, MigrationStatus, Overview, Problem, State
 from ..highlight import Source
-from .elements import Badge, Fact, Notice, Shell, Tone, Viewer, fault, warning
-from .rows import Row, has_page, last_error, row_of
+from .elements import Badge, Fact, Notice, Shell, Tone, Viewer, fault, problem_notice, warning
+from .rows import Row, has_page, header_of, last_error, problems_of, row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +61,30 @@ def migration_page(
         return None
     status = order[place]
     row = row_of(status, overview, viewer)
-    parts, trouble = _parts(status, read)
+    notices = list(_notices(status, overview))
+    parts: tuple[Part, ...] = ()
+    if status.migration is not None:
+        try:
+            parts = tuple(read(status.migration))
+        except MigrationError as error:
+            problem = Problem((error.file,) if error.file else (), error.message, error.hint or "", error.line)
+            notices += [problem_notice(problem)] if not problems_of(status, overview) else []
     return MigrationPage(
         shell=viewer.shell(overview, "db_migrate.migration"),
         label=row.label,
         badge=row.badge,
         description=row.description,
-        notices=(*_notices(status, overview.environment), *trouble),
-        facts=tuple(_facts(status, row)),
+        notices=tuple(notices),
+        facts=tuple(_facts(status, overview, row)),
         parts=parts,
         earlier=row_of(order[place - 1], overview, viewer) if place else None,
         later=row_of(order[place + 1], overview, viewer) if place + 1 < len(order) else None,
     )
 
 
-def _parts(
-    status: MigrationStatus, read: Callable[[Migration], Sequence[Part]]
-) -> tuple[tuple[Part, ...], tuple[Notice, ...]]:
-    if status.migration is None:
-        return (), ()
-    try:
-        return tuple(read(status.migration)), ()
-    except MigrationError as error:
-        where = error.file.name if error.file and error.file.name not in error.message else ""
-        if where and error.line is not None:
-            where += f", line {error.line}"
-        return (), (fault(redact(error.message), redact(error.hint or ""), where=where),)
-
-
-def _notices(status: MigrationStatus, environment: str) -> Iterator[Notice]:
+def _notices(status: MigrationStatus, overview: Overview) -> Iterator[Notice]:
+    for problem in problems_of(status, overview):
+        yield problem_notice(problem)
     if status.missing:
         yield warning(
             "The file of this migration is gone.",
@@ -107,30 +101,35 @@ def _notices(status: MigrationStatus, environment: str) -> Iterator[Notice]:
             "Give it a number above the last applied one, or apply it knowing that others ran first.",
         )
     if status.state is State.SKIPPED:
-        yield Notice(Tone.PLAIN, "skip", f"It is not for {environment} and will not run here.")
+        yield Notice(Tone.PLAIN, "skip", f"It is not for {overview.environment} and will not run here.")
     if last_error(status):
         yield fault(f"The last try failed: {last_error(status)}")
 
 
-def _facts(status: MigrationStatus, row: Row) -> Iterator[Fact]:
+def _facts(status: MigrationStatus, overview: Overview, row: Row) -> Iterator[Fact]:
     applied = status.applied if status.state is State.APPLIED else None
     if applied and row.at:
         yield Fact("Applied", row.at.text, at=row.at, detail=row.byline)
     if applied and applied.environment:
         yield Fact("Applied in", applied.environment)
     if status.migration is not None:
-        yield from _file_facts(status.migration)
+        yield Fact("Written in", "Python" if status.migration.kind is Kind.PYTHON else "SQL")
+    header = header_of(status, overview)
+    if header is not None:
+        yield from _declared(header)
     if status.edited and applied and applied.checksum:
         yield Fact("Checksum when applied", applied.checksum, code=True)
 
 
-def _file_facts(migration: Migration) -> Iterator[Fact]:
-    yield Fact("Written in", "Python" if migration.kind is Kind.PYTHON else "SQL")
-    header = migration.header
-    if header is None:
-        return
+def _declared(header: Header) -> Iterator[Fact]:
     only = header.environments
     yield Fact("For", ", ".join(sorted(only)) if only is not None else "all environments")
-    yield Fact("Transaction", "one for the whole script" if header.transactional else "none")
+    yield Fact("Transaction", _transaction(header))
     yield Fact("Rollback", "yes" if header.reversible else "none, a rollback stops here")
     yield Fact("Checksum", header.checksum, code=True)
+
+
+def _transaction(header: Header) -> str:
+    if header.transactional == header.rollback_transactional or not header.reversible:
+        return "one for the whole script" if header.transactional else "none"
+    return "for apply, none for rollback" if header.transactional else "for rollback, none for apply"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...model import LockHolder, MigrationStatus, Overview, Problem, RunSummary, State, Verdict
+from ...model import LockHolder, MigrationStatus, Overview, RunSummary, State, Verdict
 from ...redaction import redact
 from . import words
-from .elements import Badge, Fact, Notice, Shell, Tone, Viewer, fault, warning
+from .elements import Badge, Fact, Notice, Shell, Tone, Viewer, problem_notice, warning
 from .rows import Filter, Group, Row, Show, filter_of, groups_of, matching, row_of
 
 
@@ -21,6 +21,8 @@ class OverviewPage:
     """The verdict: names the partial that the state has to itself."""
     badge: Badge
     sentence: str
+    hint: str
+    """What helps, where the sentence tells a trouble that has a cure."""
     command: str | None
     facts: tuple[Fact, ...]
     """Running, last run, history: how things stand."""
@@ -52,6 +54,7 @@ BADGES = {
     Verdict.NO_MIGRATIONS: Badge("circle", "No migrations yet", Tone.PLAIN),
     Verdict.UNREACHABLE: Badge("unplugged", "Database unreachable", Tone.BAD),
 }
+_UNUSABLE = Badge("cross", "A script cannot be used", Tone.BAD)
 
 
 def overview_page(
@@ -61,12 +64,13 @@ def overview_page(
 
     It lists the rows that `show` and `query` let through, at most `limit` of each group.
     """
-    found = matching(overview.rows, query)
+    found = matching(overview, query)
     return OverviewPage(
         shell=viewer.shell(overview, "db_migrate.overview"),
         slug=overview.verdict.value,
-        badge=BADGES[overview.verdict],
+        badge=_badge(overview),
         sentence=redact(overview.sentence),
+        hint=_hint(overview),
         command=overview.next_command,
         facts=tuple(_standing(overview, viewer)),
         subjects=tuple(row_of(s, overview, viewer) for s in overview.rows if _is_subject(s, overview)),
@@ -79,6 +83,17 @@ def overview_page(
     )
 
 
+def _badge(overview: Overview) -> Badge:
+    unusable = any(problem.blocking for problem in overview.problems)
+    return _UNUSABLE if unusable and overview.verdict is Verdict.DISAGREE else BADGES[overview.verdict]
+
+
+def _hint(overview: Overview) -> str:
+    if overview.verdict is Verdict.UNREACHABLE:  # nothing else was read: its warnings are the cure
+        return redact(" ".join(overview.warnings))
+    return next((redact(p.hint) for p in overview.problems if p.message == overview.sentence), "")
+
+
 def _standing(overview: Overview, viewer: Viewer) -> Iterator[Fact]:
     if overview.verdict is Verdict.UNREACHABLE:
         for label in ("Running now", "Last run", "History"):
@@ -87,6 +102,9 @@ def _standing(overview: Overview, viewer: Viewer) -> Iterator[Fact]:
     yield _running(overview.lock_holder, viewer)
     yield _last_run(overview.last_run, viewer)
     yield _history(overview)
+    unusable = sum(problem.blocking for problem in overview.problems)
+    if unusable:
+        yield Fact("Files", f"{unusable} cannot be used", Tone.BAD, "cross", detail="nothing runs before it is mended")
 
 
 def _running(holder: LockHolder | None, viewer: Viewer) -> Fact:
@@ -132,7 +150,6 @@ def _history(overview: Overview) -> Fact:
         (sum(s.edited for s in rows), "edited"),
         (sum(s.missing for s in rows), "missing"),
         (sum(s.out_of_order for s in rows), "out of order"),
-        (sum(p.blocking for p in overview.problems), "unusable"),
     )
     told = ", ".join(f"{number} {word}" for number, word in faults if number)
     if told:
@@ -153,19 +170,13 @@ def _is_subject(status: MigrationStatus, overview: Overview) -> bool:
 
 
 def _notices(overview: Overview) -> Iterator[Notice]:
+    """What is wrong beside the verdict: what its sentence and hint say is not said again."""
     for problem in sorted(overview.problems, key=lambda p: not p.blocking):
-        make = fault if problem.blocking else warning
-        yield make(redact(problem.message), redact(problem.hint), where=_where(problem))
-    for text in overview.warnings:
-        yield warning(redact(text))
-
-
-def _where(problem: Problem) -> str:
-    """The files and the line, as far as the message does not name them already."""
-    names = ", ".join(path.name for path in problem.paths if path.name not in problem.message)
-    if names and problem.line is not None:
-        names += f", line {problem.line}"
-    return names
+        if problem.message != overview.sentence:
+            yield problem_notice(problem)
+    if overview.verdict is not Verdict.UNREACHABLE:
+        for text in overview.warnings:
+            yield warning(redact(text))
 
 
 def _place(overview: Overview) -> Iterator[Fact]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ...model import MigrationStatus, Overview, State
+from ...model import Header, MigrationStatus, Overview, Problem, State
 from ...redaction import redact
 from . import words
 from .elements import Badge, Moment, Note, Tone, Viewer
@@ -93,6 +93,7 @@ _BADGES = {
     Section.SKIPPED: Badge("skip", "Skipped", Tone.PLAIN),
 }
 _FAILED = Badge("cross", "Failed", Tone.BAD)
+_UNUSABLE = Badge("cross", "Unusable", Tone.BAD)
 
 _HEADINGS = {
     Section.RUNNING: ("Running", "Migrations that are under way"),
@@ -112,16 +113,15 @@ _SHOWN = {
 def row_of(status: MigrationStatus, overview: Overview, viewer: Viewer) -> Row:
     """Return one migration as a row."""
     section = _section(status, overview)
-    error = last_error(status)
     return Row(
         label=_label(status),
         version=status.version,
         linked=has_page(status),
         section=section,
-        badge=_FAILED if error and section is Section.PENDING else _BADGES[section],
+        badge=_badge(status, section, overview),
         description=_description(status),
-        notes=tuple(_notes(status)),
-        error=error,
+        notes=tuple(_notes(status, overview)),
+        error=last_error(status),
         at=_at(status, viewer),
         byline=_byline(status),
     )
@@ -132,6 +132,20 @@ def has_page(status: MigrationStatus) -> bool:
     return status.migration is not None or bool(status.applied and status.applied.number is not None)
 
 
+def problems_of(status: MigrationStatus, overview: Overview) -> list[Problem]:
+    """Return what is wrong with the file of a migration."""
+    if status.migration is None:
+        return []
+    return [problem for problem in overview.problems if problem.number == status.migration.number]
+
+
+def header_of(status: MigrationStatus, overview: Overview) -> Header | None:
+    """Return what a script declares, or None where that is not known: file gone, or unusable as it is."""
+    if status.migration is None or problems_of(status, overview):
+        return None
+    return status.migration.header
+
+
 def last_error(status: MigrationStatus) -> str:
     """Return what the last try said, as long as the migration did not get through afterwards."""
     if status.state not in (State.PENDING, State.INTERRUPTED):
@@ -139,12 +153,12 @@ def last_error(status: MigrationStatus) -> str:
     return redact(status.last_error or "")
 
 
-def matching(statuses: Sequence[MigrationStatus], query: str) -> list[MigrationStatus]:
+def matching(overview: Overview, query: str) -> list[MigrationStatus]:
     """Return those in which every word of `query` occurs: in version, name, description or remarks."""
     wanted = query.casefold().split()
     if not wanted:
-        return list(statuses)
-    return [status for status in statuses if all(word in _haystack(status) for word in wanted)]
+        return list(overview.rows)
+    return [status for status in overview.rows if all(word in _haystack(status, overview) for word in wanted)]
 
 
 def filter_of(found: Sequence[MigrationStatus], overview: Overview, show: Show, query: str) -> Filter:
@@ -176,20 +190,30 @@ def _section(status: MigrationStatus, overview: Overview) -> Section:
     return Section(status.state.value)
 
 
-def _notes(status: MigrationStatus) -> Iterator[Note]:
+def _badge(status: MigrationStatus, section: Section, overview: Overview) -> Badge:
+    if section is not Section.PENDING:
+        return _BADGES[section]
+    if any(problem.blocking for problem in problems_of(status, overview)):
+        return _UNUSABLE
+    return _FAILED if last_error(status) else _BADGES[section]
+
+
+def _notes(status: MigrationStatus, overview: Overview) -> Iterator[Note]:
     if status.missing:
         yield Note("file missing", "It was applied, and its file is gone.", Tone.WARN)
     if status.edited:
         yield Note("edited", "The file was changed after it was applied.", Tone.WARN)
     if status.out_of_order:
         yield Note("out of order", "A migration with a higher number was applied before.", Tone.WARN)
-    if status.reversible is False:
-        yield Note("no rollback", "It has no rollback part: a rollback stops here.")
-    header = status.migration.header if status.migration else None
+    header = header_of(status, overview)
     if header is None:
         return
+    if not header.reversible:
+        yield Note("no rollback", "It has no rollback part: a rollback stops here.")
     if not header.transactional:
         yield Note("no transaction", "It runs outside a transaction.")
+    elif header.reversible and not header.rollback_transactional:
+        yield Note("no transaction back", "Its rollback runs outside a transaction.")
     if header.environments is not None:
         yield Note("only " + ", ".join(sorted(header.environments)), "It is for these environments alone.")
 
@@ -223,5 +247,6 @@ def _description(status: MigrationStatus) -> str:
     return status.migration.header.description if status.migration and status.migration.header else ""
 
 
-def _haystack(status: MigrationStatus) -> str:
-    return " ".join((_label(status), _description(status), *(note.text for note in _notes(status)))).casefold()
+def _haystack(status: MigrationStatus, overview: Overview) -> str:
+    notes = (note.text for note in _notes(status, overview))
+    return " ".join((_label(status), _description(status), *notes)).casefold()
