@@ -102,7 +102,7 @@ def configure(app: Flask, environment: str | None, overrides: Mapping[str, Any])
     if not given:
         raise ConfigError(
             f"DATABASE_URL is not set, and {config.DB_MIGRATE_ENVIRONMENT} has no database of its own:"
-            " set it, for example to postgresql://user@host/cryoprotect."
+            " set it, for example to postgresql://host/cryoprotect."
         )
     app.config["SQLALCHEMY_DATABASE_URI"] = database_url(given)
 

@@ -1,4 +1,4 @@
-"""The commands as real processes: how the app is found, what a signal does, who may read stdout, what a terminal shows."""
+"""The commands as real processes: how they find the app, what signals do, who may read stdout, what terminals show."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ def environment(database: Database, tmp_path: Path) -> dict[str, str]:
     """Variables of a process that finds the package and, as if it were installed, its entry point."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (name, target) = next(iter(project["entry-points"]["flask.commands"].items()))
-    installed = tmp_path / "installed" / "our_entry_point-1.0.dist-info"
+    packages = tmp_path / "installed"
+    installed = packages / "our_entry_point-1.0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: our-entry-point\nVersion: 1.0\n")
     (installed / "entry_points.txt").write_text(f"[flask.commands]\n{name} = {target}\n")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLASK_", "DB_MIGRATE_", "PYTEST_"))}
     return {
         **kept,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(installed.parent)]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(packages)]),
         "TEST_URL": database.url,
         "TEST_DB_MIGRATE_ENVIRONMENT": "development",
         "TERM": "xterm-256color",
@@ -62,8 +63,8 @@ def environment(database: Database, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def app_file(tmp_path: Path) -> Path:
-    """A module with a ready `app`, beside its `migration_scripts`."""
-    path = tmp_path / "app.py"
+    """A module with a ready `app`, beside its `migration_scripts`, where `flask` looks first."""
+    path = tmp_path / "wsgi.py"
     path.write_text(APP, encoding="utf-8")
     return path
 
@@ -109,7 +110,7 @@ class TestDoors:
 
     def test_the_app_can_be_named(self, run: Run, tmp_path: Path, write_script: Write) -> None:
         write_script("001_a.sql", "create table a (id int);")
-        (tmp_path / "other.py").write_text(APP.replace("app = ", "application = ").replace("app.", "application.").replace("(db, app)", "(db, application)").replace("(app)", "(application)"))  # fmt: skip
+        (tmp_path / "other.py").write_text(APP + "\napplication = app\n")
         for command in (
             [*FLASK, "--app", "other", "db-migrate", "apply", "--check"],
             [*MODULE, "--app", "other:application", "apply", "--check"],
@@ -129,7 +130,7 @@ class TestDoors:
 
     def test_env_reaches_the_factory_before_the_app_exists(self, run: Run, tmp_path: Path, write_script: Write) -> None:
         write_script("001_a.sql", "create table a (id int);")
-        (tmp_path / "app.py").write_text(
+        (tmp_path / "wsgi.py").write_text(
             textwrap.dedent("""
             import os
             from flask import Flask
@@ -188,34 +189,30 @@ class TestAppsThatDoNotLoad:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            ("import no_such_module\n", ["ModuleNotFoundError: No module named 'no_such_module'", "app.py, line 1"]),
-            ("x = 1\nimport os.nothing\n", ["app.py, line 2"]),
-            ("x = (\n", ["SyntaxError", "app.py, line 1"]),
-            ("def create_app():\n    raise RuntimeError('no tea')\n", ["RuntimeError: no tea", "app.py, line 2"]),
+            ("import no_such_module\n", ["ModuleNotFoundError: No module named 'no_such_module'", "wsgi.py, line 1"]),
+            ("x = 1\nimport os.nothing\n", ["wsgi.py, line 2"]),
+            ("x = (\n", ["SyntaxError", "wsgi.py, line 1"]),
+            ("def create_app():\n    raise RuntimeError('no tea')\n", ["RuntimeError: no tea", "wsgi.py, line 2"]),
             (
                 "import os\n\ndef create_app():\n    os.environ['NOT_SET']\n",
-                ["KeyError: 'NOT_SET'", "app.py, line 4"],
+                ["KeyError: 'NOT_SET'", "wsgi.py, line 4"],
             ),
             (
                 "import sqlalchemy\n\ndef create_app():\n    sqlalchemy.create_engine('postgres//bob:Canary7@h/d')\n",
-                ["app.py, line 4"],
+                ["wsgi.py, line 4"],
             ),
             (
                 "def create_app():\n    raise ValueError('postgresql://bob:Canary7@host/db')\n",
-                ["ValueError: postgresql://***@host/db", "app.py, line 2"],
+                ["ValueError: postgresql://***@host/db", "wsgi.py, line 2"],
             ),
-            ("raise SystemExit('go away')\n", ["ended the process", "go away", "app.py, line 1"]),
-            ("import sys\nsys.exit(0)\n", ["ended the process", "app.py, line 2"]),
+            ("raise SystemExit('go away')\n", ["ended the process", "go away", "wsgi.py, line 1"]),
+            ("import sys\nsys.exit(0)\n", ["ended the process", "wsgi.py, line 2"]),
             ("nothing = 1\n", ["The Flask app was not found", "--app module:name"]),
-            (None, ["The Flask app was not found", "--app module:name"]),
         ],
     )
     @pytest.mark.parametrize("door", [[*FLASK, "db-migrate"], MODULE], ids=["flask", "module"])
-    def test_is_a_sentence(
-        self, run: Run, tmp_path: Path, door: list[str], text: str | None, expected: list[str]
-    ) -> None:
-        if text is not None:
-            (tmp_path / "app.py").write_text(text)
+    def test_is_a_sentence(self, run: Run, tmp_path: Path, door: list[str], text: str, expected: list[str]) -> None:
+        (tmp_path / "wsgi.py").write_text(text)
         result = run(*door, "status")
         assert result.returncode == 2, result.stderr
         assert result.stdout == ""
@@ -228,6 +225,12 @@ class TestAppsThatDoNotLoad:
         debugged = run(*door, "--debug", "status").stderr
         assert "Traceback" in debugged
         assert "Canary" not in debugged
+
+    def test_an_app_that_is_not_there(self, run: Run) -> None:
+        result = run(*MODULE, "--app", "absent", "status")
+        assert result.returncode == 2
+        assert "The Flask app was not found: Could not import 'absent'." in result.stderr
+        assert "--app module:name" in result.stderr
 
     def test_our_host_says_what_is_missing(self, run: Run) -> None:
         result = run(*MODULE, "--app", "cryoprotect", "status", "--env", "production")

@@ -175,6 +175,7 @@ def test_many_rows(conn: Any) -> None:
 def test_rows_of_defaults_only(conn: Any) -> None:
     conn.sql("CREATE TABLE d (a integer DEFAULT 3)").execute()
     assert conn.table("d").insert([{}, {}]).execute().data == [{"a": 3}, {"a": 3}]
+    assert conn.table("d").upsert({}, on_conflict="a").execute().data == [{"a": 3}]
 
 
 def test_update_and_delete_answer_with_the_rows(conn: Any) -> None:
@@ -241,8 +242,8 @@ def test_array_columns_take_lists(postgres_database: Any, open_migration: Open) 
 
 
 def test_names_are_quoted(conn: Any) -> None:
-    conn.sql('CREATE TABLE "Order" ("select" integer, "a b%(c)s" text, "Upper" text)').execute()
-    row = {"select": 1, "a b%(c)s": "x", "Upper": "y"}
+    conn.sql('CREATE TABLE "Order" ("select" integer, "a ""b"" 100%" text, "Upper" text)').execute()
+    row = {"select": 1, 'a "b" 100%': "x", "Upper": "y"}
     assert conn.table("Order").insert([row, row]).execute().data == [row, row]
     assert conn.table("Order").select("select, Upper").eq("Upper", "y").limit(1).execute().data == [
         {"select": 1, "Upper": "y"}

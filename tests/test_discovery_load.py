@@ -360,13 +360,14 @@ def test_neighbours_come_before_what_the_host_has_loaded(
     write_script: WriteScript, scripts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts = {name: types.ModuleType(name) for name in ("helpers", "helpers.inner", "shared")}
-    for name, module in hosts.items():
-        monkeypatch.setitem(sys.modules, name, module)
     write_script("001_a.py", "def apply(conn, environment):\n    from helpers import VALUE\n    return VALUE\n")
     write_script("helpers.py", "from shared import VALUE\n")
     write_script("shared.py", "VALUE = 1\n")
-    assert run(scripts) == 1
-    assert {name: sys.modules[name] for name in hosts} == hosts
+    with monkeypatch.context() as host:
+        for name, module in hosts.items():
+            host.setitem(sys.modules, name, module)
+        assert run(scripts) == 1
+        assert {name: sys.modules[name] for name in hosts} == hosts
 
 
 def test_the_standard_library_comes_before_neighbours(write_script: WriteScript, scripts: Path) -> None:
@@ -387,8 +388,15 @@ def test_a_neighbour_with_a_syntax_error(write_script: WriteScript, scripts: Pat
     write_script("001_a.py", "\nimport helpers\ndef apply(conn, environment): ...\n")
     write_script("helpers.py", "x = (\n")
     error = refusal(scripts)
-    assert "SyntaxError" in error.message
-    assert "helpers.py, line 1" in error.message
+    assert "SyntaxError: '(' was never closed (helpers.py, line 1)." in error.message
+
+
+def test_a_neighbour_that_fails(write_script: WriteScript, scripts: Path) -> None:
+    write_script("001_a.py", "import helpers\ndef apply(conn, environment): ...\n")
+    write_script("helpers.py", "x = 0\n1 / x\n")
+    error = refusal(scripts)
+    assert "001_a.py, line 1: importing the script failed with ZeroDivisionError" in error.message
+    assert "(helpers.py, line 2)" in error.message
 
 
 def test_an_installed_package_is_not_disturbed(write_script: WriteScript, scripts: Path) -> None:

@@ -1,5 +1,7 @@
 """What a folder's names say: migrations in order, and a word on everything that only looks like one."""
 
+# ruff: noqa: RUF001 - names in other scripts are what some of this is about
+
 from __future__ import annotations
 
 import os
@@ -95,7 +97,7 @@ def test_kind_by_ending(file: str, role: Role) -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        "README.md", "__init__.py", "__main__.py", ".gitkeep", ".hidden.sql", "._001_x.sql", ".#001_x.sql", "#001_x.sql#",
+        "README.md", "__init__.py", "__main__.py", ".gitkeep", ".hidden.sql", "._001_x.sql", ".#001_x.sql", "#1_x.sql#",
         "001_x.sql~", "001_x.sql.swp", "001_x.sql.bak", "001_x.sql.orig", "001_x.sql.rej", "001_x.cpython-311.pyc",
         "helpers.py", "conftest.py", "env.py", "005_data.csv", "005_data.json", "005_notes.md", "notes.txt", "LICENSE",
         "alembic.ini", "metadata.yaml", "",
@@ -131,7 +133,7 @@ def test_plainly_no_migration_folder(folder: str) -> None:
         ("001_a\x1b[31m.sql", "an invisible character (U+001B)", "001_a_31m.sql", 1, True),
         ("001_a\u202eb.sql", "an invisible character (U+202E)", "001_a_b.sql", 1, True),
         ("001_\udcff.sql", "an invisible character (U+DCFF)", "001_<name>.sql", 1, True),
-        ("1" * 51 + "_x.sql", "a number of 51 characters", "Rename", int("1" * 51), True),
+        ("1" * 51 + "_x.sql", "a number of 51 characters", "Rename", None, True),
         ("001_" + "x" * 256 + ".sql", "a name of 256 characters", "Rename", 1, True),
         ("004_x.txt", "ends as none", ".py or .sql", 4, False),
         ("004_x", "ends as none", ".py or .sql", 4, False),
@@ -290,9 +292,7 @@ def test_the_folder_itself_may_be_a_link(scripts: Path, tmp_path: Path) -> None:
     assert scan(link).migrations[0].apply_path == link / "001_a.sql"
 
 
-@pytest.mark.parametrize(
-    "kind", ["dangling", "circle", "outward", "outward folder", "outward part", "neighbour's prefix"]
-)
+@pytest.mark.parametrize("kind", ["dangling", "circle", "outward", "outward folder", "outward part", "same prefix"])
 def test_links_that_cannot_be_followed(scripts: Path, tmp_path: Path, kind: str) -> None:
     touch(tmp_path, "outside/up.sql", "outside/x.sql", "migration_scripts_more/x.sql")
     link = scripts / "002_b.sql"

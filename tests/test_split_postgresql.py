@@ -122,6 +122,8 @@ BODY = "create function f(a int) returns int begin atomic "
         "create function begin() returns int language sql as 'select 1'",
         "create function f(begin int, atomic int) returns begin return begin",
         "create function abegin$x$() returns int begin atomic select 1; end",
+        "create function f() returns beginx atomic",
+        "create function f() returns begin atomically",
         "create procedure p(b int default (1)) as $begin$ begin atomic; $begin$",
         "create function f() returns int as $$ begin atomic $$ language sql",
         "create function f() returns int as 'begin atomic' language sql",
@@ -271,9 +273,7 @@ def test_tells_where_each_statement_stands() -> None:
         ("", [], False),
     ],
 )
-def test_sets_a_wrapper_around_the_whole_script_aside(
-    script: str, inner: list[str] | None, wrapped: bool
-) -> None:
+def test_sets_a_wrapper_around_the_whole_script_aside(script: str, inner: list[str] | None, wrapped: bool) -> None:
     statements = split(script)
     found, was_wrapped = unwrap(statements)
     assert was_wrapped is wrapped

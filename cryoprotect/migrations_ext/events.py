@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class EventStream:
         signal = _SIGNAL_OF[type(event)]
         if signal.receivers:
             for receiver in signal.receivers_for(self._sender):
-                self._call(lambda e, r=receiver: r(self._sender, event=e), event)
+                self._call(functools.partial(_receive, receiver, self._sender), event)
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anybody would hear an event of this type (saves making thousands for nobody)."""
@@ -134,8 +135,12 @@ class EventStream:
     def _call(receiver: Callable[[Event], object], event: Event) -> None:
         try:
             receiver(event)
-        except Exception:  # noqa: BLE001 - a listener's fault is not the migration's
+        except Exception:  # a listener's fault is not the migration's
             _logger.exception("A receiver of %s failed; the run goes on.", type(event).__name__)
+
+
+def _receive(receiver: Callable[..., object], sender: object, event: Event) -> None:
+    receiver(sender, event=event)
 
 
 __all__ = [

@@ -97,8 +97,8 @@ def _database_state(facts: Circumstances) -> str:
     verb = "applied" if facts.script.direction is Direction.APPLY else "rolled back"
     sentences = []
     if facts.completed:
-        done = ", ".join(f"{r.version}" for r in facts.completed)
-        sentences.append(f"{done} {'was' if len(facts.completed) == 1 else 'were'} {verb} before and stay so.")
+        done = ", ".join(r.version for r in facts.completed)
+        sentences.append(f"{done} {'stays' if len(facts.completed) == 1 else 'stay'} {verb}.")
     if not facts.transactional:
         number = facts.progress.number if facts.progress is not None else 0
         done_statements = max(number - 1, 0)

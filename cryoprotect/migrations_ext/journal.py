@@ -203,7 +203,7 @@ def git_commit(directory: Path) -> str | None:
                 git = (folder / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()).resolve()
             head = (git / "HEAD").read_text(encoding="utf-8").strip()
             if not head.startswith("ref:"):
-                return head[:64]
+                return head[:64] or None
             return _resolve_ref(git, head.removeprefix("ref:").strip())
         except (OSError, ValueError):  # not readable, or not what git writes
             continue

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _VARIABLE = f"{PREFIX}ENVIRONMENT"
 _OUR_FOLDER = Path(__file__).resolve().parents[1]
+_STANDARD_LIBRARY = Path(os.__file__).resolve().parent
 
 
 class AppLoadError(ConfigurationError):
@@ -109,18 +110,14 @@ def _place(error: BaseException) -> tuple[Path | None, int | None]:
 
 
 def _is_library(file: Path) -> bool:
-    return (
-        "site-packages" in file.parts
-        or "dist-packages" in file.parts
-        or file.is_relative_to(_OUR_FOLDER)
-        or file.is_relative_to(Path(os.__file__).parent)
-    )
+    installed = "site-packages" in file.parts or "dist-packages" in file.parts
+    return installed or any(file.resolve().is_relative_to(folder) for folder in (_OUR_FOLDER, _STANDARD_LIBRARY))
 
 
 def _is_loader(file: Path) -> bool:
     """Whether a frame is of what loads the app: Flask's command line, or this module."""
     cli = sys.modules.get("flask.cli")
-    return file == Path(__file__) or (cli is not None and file == Path(cli.__file__ or ""))
+    return file.samefile(__file__) or (cli is not None and file.samefile(cli.__file__ or __file__))
 
 
 def _one_line(text: str) -> str:

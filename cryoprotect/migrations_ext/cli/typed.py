@@ -37,7 +37,8 @@ def adapted(ctx: click.Context, text: str) -> str:
 def _group(ctx: click.Context) -> list[str]:
     program = ctx.find_root().info_name or ""
     if program.startswith("python"):
-        return [*program.split(), *_app_option(ctx)]
+        group = ["db-migrate"] if program.endswith("flask") else []
+        return [*program.split(), *_app_option(ctx), *group]
     return ["flask", *_app_option(ctx), "db-migrate"]
 
 

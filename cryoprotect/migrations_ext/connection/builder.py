@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 from .channel import Channel
 from .results import Result
@@ -32,8 +33,8 @@ class Drafts:
         """Strike a builder off."""
         self._waiting.pop(number, None)
 
-    def __iter__(self) -> itertools.chain[str]:
-        return itertools.chain(f"line {line}: {text}" for line, text in self._waiting.values())
+    def __iter__(self) -> Iterator[str]:
+        return (f"line {line}: {text}" for line, text in self._waiting.values())
 
 
 class Builder(ABC):

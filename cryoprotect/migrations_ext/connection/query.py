@@ -157,8 +157,8 @@ class Insert(TableBuilder):
     _verb = "insert"
 
     def __init__(self, channel: Channel, drafts: Drafts, table: TableName, rows: Row | Sequence[Row]) -> None:
-        super().__init__(channel, drafts, table)
         self._rows = _checked_rows(self._verb, rows)
+        super().__init__(channel, drafts, table)
 
     def _run(self) -> Result:
         arrays = array_columns(self._channel, self._table, self._rows)
@@ -210,6 +210,8 @@ class Upsert(Insert):
     def _statement(self, table: sa.TableClause, names: Sequence[str]) -> Any:
         insert = (sqlite if self._channel.dialect.name == "sqlite" else postgresql).insert(table)
         target: list[sa.ColumnElement[Any]] = [sa.column(name) for name in self._conflict or ()]
+        if not names:  # a row of defaults only
+            return insert
         if self._ignore:
             return insert.on_conflict_do_nothing(index_elements=target)
         # Where only the key is given it is set to itself, so that the row is answered.
@@ -235,10 +237,10 @@ class Update(Filtered):
     _verb = "update"
 
     def __init__(self, channel: Channel, drafts: Drafts, table: TableName, values: Row) -> None:
-        super().__init__(channel, drafts, table)
         (self._values,) = _checked_rows("update", [values])
         if not self._values:
             raise ScriptCallError("update({}) changes nothing.", hint="Name at least one column and its new value.")
+        super().__init__(channel, drafts, table)
 
     def _run(self) -> Result:
         conditions = _needed(self._checked_conditions(), "UPDATE", self._table)

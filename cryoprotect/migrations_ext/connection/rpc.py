@@ -45,8 +45,8 @@ class Rpc(Builder):
     """One call."""
 
     def __init__(self, channel: Channel, drafts: Drafts, function: str, arguments: Mapping[str, Any]) -> None:
+        self._name = TableName.parse(function)  # a function is named like a table
         super().__init__(channel, drafts, f"conn.rpc({function!r})")
-        self._name = TableName.parse(function)
         self._arguments = dict(arguments)
 
     def _run(self) -> Result:

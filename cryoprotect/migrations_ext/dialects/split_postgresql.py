@@ -59,16 +59,30 @@ def _statement(text: str, start: int, line: int) -> tuple[Statement, int]:
 
 # --- where a statement ends ---
 
+# A string goes on behind white space with a line break, by the same rules: E'a' <line break> 'b\'c' is one.
+_ESCAPED = r"'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+(?:'|\\?\Z)"
+_CONTINUES = r"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r])*+"
+_ESCAPE_STRING = rf"{_ESCAPED}(?:{_CONTINUES}{_ESCAPED})*+"
+
 
 def _run(stop: str = "", beside: str = "") -> re.Pattern[str]:
-    """A pattern for all that can be jumped over at once: words, plain strings, flat parentheses.
+    """A pattern for all that can be jumped over at once: words, strings, flat parentheses.
 
     It stops before what needs a closer look: `;`, a backslash, a dollar sign, a comment, a parenthesis around
-    one of these, a quote after an `e` or without an end. `stop` adds characters to stop at, except where
-    `beside` matches. Possessive throughout: nothing is tried twice, whatever the text.
+    one of these, a quote without an end or with an `e` before it of which two characters do not tell whether it
+    is a word. `stop` adds characters to stop at, except where `beside` matches. Possessive throughout: nothing is
+    tried twice, whatever the text.
     """
-    plain = rf"""[^'"$();\\/\-{stop}]++|(?<![eE])'[^']*+'|"[^"]*+"|-(?!-)|/(?!\*){beside}"""
-    return re.compile(rf"(?:{plain}|\((?:{plain})*+\))*+")
+    plain = "|".join(
+        [
+            rf"""[^'"$();\\/\-{stop}]++""",
+            rf"""(?:(?<![eE])|(?<=[{_WORD}][eE]))'[^']*+'""",
+            rf"""(?<=[^{_WORD}$][eE]){_ESCAPE_STRING}""",
+            r'"[^"]*+"',
+            r"""-(?!-)|/(?!\*)""" + beside,
+        ]
+    )
+    return re.compile(rf"(?:{plain}|\((?:{plain})*+\))*+", re.DOTALL)
 
 
 _RUN = _run()
@@ -90,7 +104,7 @@ def _extent(text: str, start: int, *, is_routine: bool) -> tuple[int, int]:
             break
         after = at + 1
         if char == ";":
-            in_body = in_body and not (depth == 0 and _END.match(text, _skip(text, after)))
+            in_body = in_body and not _END.match(text, _skip(text, after))
         elif char == "(":
             depth += 1
         elif char == ")":
@@ -135,11 +149,12 @@ def _quote_end(text: str, begun: int, at: int) -> int:
         case "$":
             return _dollar_end(text, begun, at)
         case "'" if _is_escape_string(text, begun, at):
-            return _end_of(_ESCAPE_STRING, text, at)
+            return _end_of(_AS_ESCAPE_STRING, text, at)
         case quote:
             return text.find(quote, at + 1) + 1 or len(text)
 
 
+_AS_ESCAPE_STRING = re.compile(_ESCAPE_STRING, re.DOTALL)
 _LETTER = re.compile(rf"[{_WORD}]")
 _DOLLAR_TAG = re.compile(rf"\$(?:(?![0-9])[{_WORD}]++)?+\$")
 _PARAMETER = re.compile(rf"\$(?:[0-9]++(?:[{_WORD}][{_WORD}$]*+)?)?")
@@ -154,12 +169,6 @@ def _dollar_end(text: str, begun: int, at: int) -> int:
         return _end_of(_PARAMETER, text, at)
     closing = text.find(tag.group(), tag.end())
     return closing + len(tag.group()) if closing >= 0 else len(text)
-
-
-# A string goes on behind white space with a line break, by the same rules: E'a' <line break> 'b\'c' is one.
-_ESCAPED = r"'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+(?:'|\\?\Z)"
-_CONTINUES = r"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r])*+"
-_ESCAPE_STRING = re.compile(rf"{_ESCAPED}(?:{_CONTINUES}{_ESCAPED})*+", re.DOTALL)
 
 
 def _is_escape_string(text: str, begun: int, at: int) -> bool:

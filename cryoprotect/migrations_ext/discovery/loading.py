@@ -155,22 +155,28 @@ def _execute(script: Script, code: CodeType, module: ModuleType) -> None:
 
 
 def _load_error(script: Script, error: BaseException) -> ScriptError:
-    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if _is_in(script, frame.f_code)]
-    line = lines[-1] if lines else None
+    places = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    line = next((line for path, line in reversed(places) if path == script.path), None)
     if isinstance(error, SystemExit):
         said = f"the script ends the process (SystemExit: {error.code!r}) when it is imported"
         hint = "Remove the call, or raise an error that says what is wrong."
     else:
         said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-        said = f"importing the script failed with {said}"
+        said = f"importing the script failed with {said.removesuffix('.')}{_in_neighbour(script, error, places)}"
         hint = "Correct it; what a script does belongs into its functions."
     if isinstance(error, ImportError):
         hint = "Install what is missing, or put the module beside the script and import it by its plain name."
     return _script_error(script, line, f"{shown(said)}.", hint)
 
 
-def _is_in(script: Script, code: CodeType) -> bool:
-    return code.co_filename == str(script.path)
+def _in_neighbour(script: Script, error: BaseException, places: list[tuple[Path, int]]) -> str:
+    """Where it was in a module beside the script that went wrong; nothing where it was the script itself."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        places = [*places, (Path(error.filename), error.lineno)]
+    beside = [(path, line) for path, line in places if path.is_relative_to(script.path.parent)]
+    if not beside or beside[-1][0] == script.path:
+        return ""
+    return f" ({place(*beside[-1])})"
 
 
 def _function(script: Script, module: ModuleType) -> ScriptFunction:
@@ -183,7 +189,7 @@ def _function(script: Script, module: ModuleType) -> ScriptFunction:
     signature = f"Write `def {script.direction}(conn, environment):`."
     if not callable(function):
         raise _script_error(script, None, f"`{script.direction}` is no function.", signature)
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+    if any(is_kind(function) for is_kind in _RETURNS_AT_ONCE):
         raise _script_error(script, None, f"`{script.direction}` would return without doing its work.", signature)
     if not _takes_two(function):
         raise _script_error(
@@ -202,6 +208,9 @@ def _function(script: Script, module: ModuleType) -> ScriptFunction:
         return result
 
     return call
+
+
+_RETURNS_AT_ONCE = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 def _takes_two(function: Callable[..., object]) -> bool:

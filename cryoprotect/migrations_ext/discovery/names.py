@@ -109,7 +109,7 @@ def _parse_file(entry: str) -> ScriptName | BadName | None:
     return BadName(
         f"{shown(entry)} has no number.",
         f"Rename it so that it starts with its number and `_`, such as "
-        f"001_{slug(entry[: -len(ending)]) or 'name'}{ending}, or move it out of the folder of scripts.",
+        f"001_{_suggested(entry[: -len(ending)])}{ending}, or move it out of the folder of scripts.",
         blocking=False,
     )
 
@@ -137,11 +137,10 @@ def _parse_stem(stem: str, role: Role, *, ending: str) -> ScriptName | BadName:
     fault = _fault(separator, name, version)
     if fault is None:
         return ScriptName(role=role, prefix=prefix, version=version, number=int(version), name=name)
-    new_name = slug(stem[len(prefix) :]) or "<name>"
     return BadName(
         f"{shown(stem + ending)} {fault}.",
-        f"Rename it, such as to {prefix}_{new_name}{ending}.",
-        number=int(version) if separator in ("", "_") else None,
+        f"Rename it, such as to {prefix}_{_suggested(stem[len(prefix) :])}{ending}.",
+        number=_number(prefix) if separator in ("", "_") else None,
     )
 
 
@@ -178,8 +177,8 @@ def version_of(prefix: str) -> str:
 
 
 def _number(entry: str) -> int | None:
-    prefix = prefix_of(entry)
-    return int(version_of(prefix)) if prefix else None
+    version = version_of(prefix_of(entry) or "")
+    return int(version) if 0 < len(version) <= MAX_VERSION_LENGTH else None
 
 
 def _is_word(character: str) -> bool:
@@ -195,10 +194,14 @@ def _named(character: str) -> str:
     return f"{character!r} ({code})" if character.isprintable() else f"an invisible character ({code})"
 
 
+def _suggested(text: str) -> str:
+    return shown(slug(text)) or "<name>"
+
+
 def slug(text: str) -> str:
     """What is left of `text` as a script's name: words of any language in lower case, joined by `_`."""
     text = unicodedata.normalize("NFC", text).lower()
-    return re.sub("_{2,}", "_", "".join(c if _is_word(c) else "_" for c in text)).strip("_-")
+    return re.sub("_{2,}", "_", "".join(c if _is_word(c) else "_" for c in text)).strip("_-" + _JOINERS)
 
 
 def shown(text: str | Path) -> str:
