@@ -24,7 +24,7 @@ FLOORS = {
     "hall": ("api", "report", "overview", "recovery", "doctor", "scratch", "checks", "verification", "drift"),
     "engine": ("runner", "execution", "failure"),
     "tools": ("discovery", "tracker", "journal", "planning", "connection", "dialects"),
-    "ground": ("model", "events", "errors", "settings", "redaction"),
+    "ground": ("model", "events", "errors", "settings", "redaction", "peer"),
 }
 LEVEL = {room: level for level, rooms in enumerate(reversed(FLOORS.values())) for room in rooms}
 GROUND = FLOORS["ground"]

@@ -63,9 +63,9 @@ def normal(line: str) -> str:
 
 def assert_shown(shown: list[str], said: str, command: str) -> None:
     """Every shown line was said, in order; `…` stands for any number of lines."""
-    actual = iter([normal(line) for line in said.splitlines()])
+    actual = iter([normal(line) for line in said.splitlines() if line.strip()])
     skipping = False
-    for line in map(normal, shown):
+    for line in map(normal, filter(str.strip, shown)):
         if line == "…":
             skipping = True
             continue

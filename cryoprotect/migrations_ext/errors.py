@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -109,6 +110,17 @@ class InvalidDirectoryError(HistoryError):
     def __init__(self, message: str, *, problems: tuple[Problem, ...], hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.problems = problems
+
+
+class PendingMigrationsError(MigrationError):
+    """Raised when the database lacks migrations that this code needs."""
+
+    exit_code = 3
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        count = "1 migration is" if len(labels) == 1 else f"{len(labels)} migrations are"
+        shown = [*labels[:3], *([f"{len(labels) - 3} more"] if len(labels) > 3 else [])]
+        super().__init__(f"{count} pending: {', '.join(shown)}.", hint="Run `flask db-migrate apply`.")
 
 
 class ScriptError(MigrationError):

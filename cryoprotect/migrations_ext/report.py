@@ -169,14 +169,7 @@ def error_lines(error: BaseException) -> list[str]:
     """Return an error as plain lines: the sentence, where, the cure, and what was done before."""
     if isinstance(error, MigrationFailed):
         return failure_lines(error.failure)
-    lines = sentence(error).splitlines()
-    if isinstance(error, MigrationError) and error.file and error.file.name not in error.message:
-        lines.append("  " + _place(error.file, error.line))
-    if isinstance(error, InvalidDirectoryError):
-        for problem in error.problems:
-            if problem.message not in error.message:
-                lines += wrapped(problem.message, first="  - ", rest="    ")
-            lines += wrapped(problem.hint, first="    ", rest="    ")
+    lines = [*sentence(error).splitlines(), *_evidence(error)]
     if isinstance(error, MigrationError) and error.completed:
         lines += _done_before(error.completed)
     lines += wrapped(cure(error) or "")
@@ -186,11 +179,7 @@ def error_lines(error: BaseException) -> list[str]:
 def failure_lines(failure: Failure) -> list[str]:
     """Return the Failure report as plain lines that read well at 80 columns."""
     failure = _masked(failure)
-    verb = "did not apply" if failure.direction is Direction.APPLY else "did not roll back"
-    lines = [f"Migration {failure.version}_{failure.name} {verb}: {failure.message}"]
-    lines += [f"  {line}" for line in _labelled(_places(failure))]
-    lines += _excerpt(failure)
-    lines += [f"  {line}" for line in _labelled(_server_words(failure))]
+    lines = [f"{headline(failure)}: {failure.message}", *_failure_evidence(failure)]
     lines += ["", *_done_before(failure.completed)] if failure.completed else [""]
     if failure.database_state:
         lines += ["What state is the database in?", *wrapped(failure.database_state, first="  ", rest="  ")]
@@ -199,6 +188,22 @@ def failure_lines(failure: Failure) -> list[str]:
         for number, step in enumerate(failure.next_steps, start=1):
             lines += wrapped(step, first=f"  {number}. ", rest="     ")
     return [printable(line) for line in lines]
+
+
+def headline(failure: Failure) -> str:
+    """Return which migration failed and in which direction, without a full stop."""
+    verb = "did not apply" if failure.direction is Direction.APPLY else "did not roll back"
+    return f"Migration {failure.version}_{failure.name} {verb}"
+
+
+def evidence_lines(error: BaseException) -> list[str]:
+    """Return what an error points at, without its sentence and its cure: for doors that show those in another place.
+
+    File and line, the source with its caret, the server's own words, the problems of a folder; empty where there is
+    nothing of the kind.
+    """
+    lines = _failure_evidence(_masked(error.failure)) if isinstance(error, MigrationFailed) else _evidence(error)
+    return [printable(redact(line)) for line in lines]
 
 
 def printable(text: str) -> str:
@@ -251,6 +256,27 @@ def _place(file: Path, line: int | None) -> str:
 
 def _label(result: StepResult) -> str:
     return f"{result.version}_{result.name}"
+
+
+def _evidence(error: BaseException) -> list[str]:
+    """Where an error was found, and every problem of a folder."""
+    lines = []
+    if isinstance(error, MigrationError) and error.file and error.file.name not in error.message:
+        lines.append("  " + _place(error.file, error.line))
+    if isinstance(error, InvalidDirectoryError):
+        for problem in error.problems:
+            if problem.message not in error.message:
+                lines += wrapped(problem.message, first="  - ", rest="    ")
+            lines += wrapped(problem.hint, first="    ", rest="    ")
+    return lines
+
+
+def _failure_evidence(failure: Failure) -> list[str]:
+    """Where a script failed and what the server said about it."""
+    lines = [f"  {line}" for line in _labelled(_places(failure))]
+    lines += _excerpt(failure)
+    lines += [f"  {line}" for line in _labelled(_server_words(failure))]
+    return lines
 
 
 def _done_before(completed: Sequence[StepResult]) -> list[str]:
@@ -339,7 +365,9 @@ __all__ = [
     "cure",
     "error_document",
     "error_lines",
+    "evidence_lines",
     "failure_lines",
+    "headline",
     "printable",
     "results_document",
     "sentence",
