@@ -17,6 +17,8 @@ from .errors import ConfigurationError, ConfirmationRequiredError, DatabaseUnava
 from .events import Observer
 from .model import (
     Direction,
+    Finding,
+    HistoryEntry,
     Kind,
     Migration,
     Outcome,
@@ -26,11 +28,12 @@ from .model import (
     Source,
     StepResult,
 )
-from .overview import build_overview, unreachable_overview
+from .overview import build_overview, read_history, unreachable_overview
 from .planning import Target
 from .report import results_document, status_document
 from .runner import Runner
 from .settings import Settings
+from .validation import validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +191,22 @@ class Manager:
         """Create the tool's tables and write the environment down; returns whether anything changed."""
         return self.runner.initialize(remember=True, reason=reason)
 
-    def new_script(self, name: str, *, kind: Kind = Kind.PYTHON) -> Path:
-        """Write a new script with the next number and return its path."""
-        return discovery.write_new(self.directory, name, kind=kind)
+    def make_directory(self) -> bool:
+        """Make the folder of scripts where there is none; returns whether it was made."""
+        return discovery.make_folder(self.directory)
+
+    def new_script(self, name: str, *, kind: Kind = Kind.PYTHON, pair: bool = False) -> tuple[Path, ...]:
+        """Write a new script with the next number and return its file, or the two files of a pair."""
+        written = discovery.write_new(self.directory, name, kind=kind, pair=pair)
+        return written if isinstance(written, tuple) else (written,)
+
+    def validate(self) -> list[Finding]:
+        """Return everything that is wrong with the scripts, and with scripts against history; never writes."""
+        return validate(self.runner)
+
+    def history(self, *, limit: int = 20, version: str | None = None, failed: bool = False) -> list[HistoryEntry]:
+        """Return the newest attempts, newest first; `version` (as a number) and `failed` keep only such."""
+        return read_history(self.runner, limit=limit, version=version, failed=failed)
 
     def texts(self, migration: Migration) -> ScriptTexts:
         """Return a migration's texts for reading; raises `ScriptError` where a file cannot be read."""

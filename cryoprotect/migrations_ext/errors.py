@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from .model import Failure, Problem, StepResult
+from .model import Failure, Migration, Problem, StepResult
 
 
 class MigrationError(Exception):
@@ -117,10 +117,16 @@ class PendingMigrationsError(MigrationError):
 
     exit_code = 3
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        count = "1 migration is" if len(labels) == 1 else f"{len(labels)} migrations are"
-        shown = [*labels[:3], *([f"{len(labels) - 3} more"] if len(labels) > 3 else [])]
-        super().__init__(f"{count} pending: {', '.join(shown)}.", hint="Run `flask db-migrate apply`.")
+    def __init__(self, migrations: Sequence[Migration]) -> None:
+        count = "1 migration is" if len(migrations) == 1 else f"{len(migrations)} migrations are"
+        shown = [migration.label for migration in migrations[:3]]
+        if len(migrations) > 3:
+            shown.append(f"and {len(migrations) - 3} more")
+        super().__init__(
+            f"{count} pending: {', '.join(shown)}.",
+            version=migrations[0].version,
+            hint="Run `flask db-migrate apply`.",
+        )
 
 
 class ScriptError(MigrationError):

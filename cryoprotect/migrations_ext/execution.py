@@ -349,7 +349,7 @@ class Execution:
                     lock.place, journal.STEP_FAILED, version=failure.version, direction=failure.direction,
                     outcome=Outcome.FAILED.value, statement=failure.statement_number,
                     error=redact(failure.message),
-                    detail={"line": failure.line, "file": failure.file.name if failure.file else None},
+                    detail={"name": failure.name, "line": failure.line, "file": failure.file.name if failure.file else None},
                 )  # fmt: skip
             ],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from .dialects import Dialect, Write
 from .dialects.base import Place, storable
-from .model import Direction, RunSummary, Source
+from .model import Direction, HistoryEntry, RunSummary, Source, StepRecord
 from .settings import Settings
 
 _RAW = {"no_parameters": True}
@@ -147,6 +148,84 @@ class Journal:
         ).all()
         return self._summary(run_id, rows, running=running)
 
+    def entries(
+        self,
+        connection: sa.Connection,
+        place: Place,
+        *,
+        limit: int,
+        version: str | None = None,
+        failed: bool = False,
+        running: bool,
+    ) -> list[HistoryEntry]:
+        """Return the newest attempts, newest first; `version` and `failed` keep only those with such a step."""
+        mark = self._dialect.placeholder
+        where, values = "sequence = 1", []
+        if version is not None:
+            where += f" AND run_id IN (SELECT run_id FROM {self._table(place)} WHERE version = {mark})"
+            values.append(version)
+        if failed:
+            where += f" AND run_id IN (SELECT run_id FROM {self._table(place)} WHERE event = '{STEP_FAILED}')"
+        run_ids = connection.exec_driver_sql(
+            f"SELECT run_id FROM {self._table(place)} WHERE {where} ORDER BY id DESC LIMIT {int(limit)}", tuple(values)
+        ).scalars()
+        newest_first = list(run_ids)
+        if not newest_first:
+            return []
+        marks = ", ".join([mark] * len(newest_first))
+        rows = connection.exec_driver_sql(
+            "SELECT run_id, event, version, direction, outcome, statement, error, actor, host, pid, source,"
+            f" environment, git_commit, detail, at FROM {self._table(place)} WHERE run_id IN ({marks})"
+            " ORDER BY run_id, sequence",
+            tuple(newest_first),
+        ).all()
+        by_run = {key: list(group) for key, group in itertools.groupby(rows, key=lambda row: row.run_id)}
+        # Only the newest run can be the one under way.
+        return [
+            self._entry(run_id, by_run[run_id], running=running and position == 0)
+            for position, run_id in enumerate(newest_first)
+        ]
+
+    def _entry(self, run_id: str, rows: Sequence[Any], *, running: bool) -> HistoryEntry:
+        # A run's first event may be about the tables that it made; the run itself is what counts then.
+        first = next((row for row in rows if row.event == RUN_STARTED), rows[0])
+        last = next((row for row in rows if row.event == RUN_FINISHED), None)
+        if last is not None:
+            outcome = last.outcome
+        elif first.event != RUN_STARTED:
+            outcome = "succeeded"
+        else:
+            outcome = "running" if running else "interrupted"
+        words = {ENVIRONMENT_SET: "init", RECORDED: "record", REMOVED: "remove"}
+        return HistoryEntry(
+            run_id=run_id,
+            what=first.direction if first.event == RUN_STARTED else words.get(first.event, first.event),
+            outcome=outcome,
+            started_at=self._time(rows[0].at),
+            finished_at=self._time((last or rows[-1]).at) if outcome not in ("running", "interrupted") else None,
+            actor=first.actor or "",
+            source=first.source or "",
+            host=first.host or "",
+            pid=first.pid or 0,
+            environment=first.environment or "",
+            git_commit=first.git_commit,
+            steps=tuple(self._step(row) for row in rows if row.event in _STEP_EVENTS),
+            error=next((row.error for row in reversed(rows) if row.error), None),
+            reason=next((d["reason"] for d in map(_detail, rows) if d.get("reason")), None),
+        )
+
+    def _step(self, row: Any) -> StepRecord:
+        detail = _detail(row)
+        return StepRecord(
+            version=row.version,
+            name=detail.get("name"),
+            outcome=row.outcome or row.event,
+            at=self._time(row.at),
+            duration_ms=detail.get("duration_ms"),
+            statement=row.statement,
+            error=row.error,
+        )
+
     def _summary(self, run_id: str, rows: Sequence[Any], *, running: bool) -> RunSummary:
         first = next(row for row in rows if row.event == RUN_STARTED)
         last = next((row for row in rows if row.event == RUN_FINISHED), None)
@@ -192,6 +271,14 @@ class Journal:
     @staticmethod
     def _qualified(place: Place, table: str) -> str:
         return f'"{place.schema}"."{table}"' if place.schema else f'"{table}"'
+
+
+_STEP_EVENTS = (STEP_FINISHED, STEP_FAILED, RECORDED, REMOVED)
+
+
+def _detail(row: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(row.detail) if row.detail else {}
+    return found
 
 
 def git_commit(directory: Path) -> str | None:

@@ -311,6 +311,42 @@ class RunSummary:
     failed_version: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step of a past run, as the journal tells it."""
+
+    version: str
+    name: str | None
+    outcome: str
+    at: datetime | None
+    duration_ms: int | None = None
+    statement: int | None = None
+    """Which statement failed, 1-based."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One attempt to change something: a run with its steps, or a word about the database."""
+
+    run_id: str
+    what: str
+    """`apply`, `rollback`, `init`, `record` or `remove`."""
+    outcome: str
+    """`succeeded`, `failed`, `cancelled`, `running` or `interrupted`."""
+    started_at: datetime | None
+    finished_at: datetime | None
+    actor: str
+    source: str
+    host: str
+    pid: int
+    environment: str
+    git_commit: str | None = None
+    steps: tuple[StepRecord, ...] = ()
+    error: str | None = None
+    reason: str | None = None
+
+
 class Verdict(StrEnum):
     """The state of a database in one word."""
 

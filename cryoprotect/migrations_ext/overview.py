@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from . import discovery, planning
-from .errors import DatabaseUnavailableError, DirectoryError, HistoryError
+from .errors import DatabaseUnavailableError, DirectoryError, HistoryError, UnknownTargetError
 from .model import (
     Directory,
+    HistoryEntry,
     LockHolder,
     MigrationStatus,
     Overview,
@@ -75,6 +76,35 @@ def build_overview(runner: Runner) -> Overview:
         last_run=reading.last_run,
         lock_holder=reading.holder,
         counts=_counts(rows),
+    )
+
+
+def read_history(runner: Runner, *, limit: int, version: str | None, failed: bool) -> list[HistoryEntry]:
+    """Return the newest attempts, newest first. Never writes.
+
+    Raises `UnknownTargetError` for a version that neither a file nor a row has.
+    """
+    with runner.reading() as connection:
+        place = runner.dialect.place(connection, runner.settings)
+        if not runner.journal.exists(connection, place):
+            return []
+        if version is not None:
+            version = _as_stored(runner, version, [r.version for r in runner.tracker.read(connection).rows])
+        running = runner.dialect.lock_holder(runner.engine, runner.settings) is not None
+        return runner.journal.entries(
+            connection, place, limit=limit, version=version, failed=failed, running=running
+        )
+
+
+def _as_stored(runner: Runner, version: str, rows: Sequence[str]) -> str:
+    """A version as it is written in files and rows: `5` finds `005`."""
+    known = [*rows, *(m.version for m in discovery.scan(runner.directory).migrations)]
+    for candidate in known:
+        if candidate == version or (version.isdecimal() and candidate.isdecimal() and int(candidate) == int(version)):
+            return candidate
+    guess = planning.nearest(version, known)
+    raise UnknownTargetError(
+        f"There is no migration {version!r}.", hint=f"The nearest is {guess}." if guess else None
     )
 
 

@@ -22,7 +22,7 @@ from .errors import (
     MigrationFailed,
     ScriptError,
 )
-from .model import Direction, Failure, MigrationStatus, Outcome, Overview, StepResult
+from .model import Direction, Failure, Finding, HistoryEntry, MigrationStatus, Outcome, Overview, StepResult
 from .redaction import redact, redact_values
 
 WIDTH = 80
@@ -42,6 +42,58 @@ def status_document(overview: Overview) -> dict[str, dict[str, Any]]:
 def results_document(results: Iterable[StepResult], texts: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Return one entry per step; `texts` (version -> text that would run) is added where it is known."""
     return [_result(result, (texts or {}).get(result.version)) for result in results]
+
+
+def findings_document(findings: Iterable[Finding]) -> dict[str, Any]:
+    """Return `{"findings": […]}`, in the shape that every command with findings has."""
+    entries = [
+        {
+            "version": finding.version,
+            "rule": finding.rule,
+            "level": finding.level.value,
+            "file": str(finding.file) if finding.file else None,
+            "line": finding.line,
+            "statement": finding.statement,
+            "message": finding.message,
+            "hint": finding.hint,
+        }
+        for finding in findings
+    ]
+    return {"findings": redact_values(entries)}
+
+
+def history_document(entries: Iterable[HistoryEntry]) -> list[dict[str, Any]]:
+    """Return one entry per attempt, newest first, its steps in order."""
+    return [
+        {
+            "run": entry.run_id,
+            "what": entry.what,
+            "outcome": entry.outcome,
+            "started_at": _iso(entry.started_at),
+            "finished_at": _iso(entry.finished_at),
+            "actor": entry.actor,
+            "source": entry.source,
+            "host": entry.host,
+            "pid": entry.pid,
+            "environment": entry.environment,
+            "git_commit": entry.git_commit,
+            "reason": entry.reason,
+            "error": entry.error,
+            "steps": [
+                {
+                    "version": step.version,
+                    "name": step.name,
+                    "outcome": step.outcome,
+                    "at": _iso(step.at),
+                    "duration_ms": step.duration_ms,
+                    "statement": step.statement,
+                    "error": step.error,
+                }
+                for step in entry.steps
+            ],
+        }
+        for entry in entries
+    ]
 
 
 def error_document(error: BaseException, results: Sequence[StepResult] = ()) -> dict[str, Any]:
@@ -361,6 +413,8 @@ def _columns(character: str) -> int:
 
 
 __all__ = [
+    "findings_document",
+    "history_document",
     "WIDTH",
     "cure",
     "error_document",

@@ -5,106 +5,105 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from flask import Flask
+from flask import Flask, Request
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter, RequestRedirect
-from werkzeug.wrappers import Request
+from werkzeug.routing import MapAdapter
 
-from ..api import Manager
-from ..errors import DatabaseUnavailableError, DirectoryError, MigrationError, MigrationFailed, PendingMigrationsError
-from ..events import Event, RunStarted, Waiting
-from ..model import Direction, Source
-from ..report import error_lines, printable
+from ..errors import DatabaseUnavailableError, MigrationError, MigrationFailed, PendingMigrationsError
+from ..report import error_lines
+from .actions import Actions
 from .page import answer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-T = TypeVar("T")
-
-CONNECT_PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds between attempts to reach the database: one in a container beside us may still be starting."""
-_LONGEST_ATTEMPTS = 15.0
-"""Seconds after which there is no further attempt: where nobody answers at all, a single one takes minutes."""
-_RECHECK_SECONDS = 1.0
-
-# The root logger shows nothing below a warning until the host configures it, and a developer has to see what was done.
-_logger = logging.getLogger("cryoprotect.migrations_ext")
+RECHECK_SECONDS = 1.0
+"""How often the guard looks at most whether it is still needed."""
 
 
 class Guard:
-    """WSGI middleware, because a host's own hooks and sessions may ask for the very tables that are missing."""
+    """WSGI middleware and no `before_request`: a host's hooks and sessions may need the very tables that are missing.
 
-    def __init__(self, app: Flask, environment: str, *, apply: bool, pauses: Sequence[float] = CONNECT_PAUSES) -> None:
+    It is put before the app only where something is wrong at the start; a healthy app pays nothing.
+    """
+
+    def __init__(self, app: Flask, actions: Actions, environment: str, *, apply: bool) -> None:
         self._app = app
+        self._actions = actions
         self._environment = environment
-        self._apply = apply
-        self._pauses = pauses
+        self._begin = actions.apply if apply else actions.require
         self._inner = app.wsgi_app
         self._trouble: MigrationError | None = None
         self._looking = threading.Lock()
         self._next_look = 0.0
 
     def start(self) -> None:
-        """Look, apply where this environment does, and stand in the way only if something is wrong."""
-        self._trouble = self._judge(self._pauses)
+        """Do what this environment does at the start, and stand before the app if that failed."""
+        self._trouble = _trouble_of(self._begin)
         if self._trouble is not None:
-            _logger.error("%s", "\n".join(error_lines(self._trouble)))
+            self._actions.say(*error_lines(self._trouble), level=logging.ERROR)
             self._app.wsgi_app = self  # type: ignore[method-assign]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer instead of the host; our own pages, which show what is wrong, stay open."""
-        if self._trouble is None:
-            return self._inner(environ, start_response)
-        request = Request(environ)
-        routes = self._own_routes(request)
-        if routes is not None and _is_own(routes):
-            return self._inner(environ, start_response)
-        self._look_again()
-        trouble = self._trouble
-        if trouble is None:
-            return self._inner(environ, start_response)
-        return answer(request, trouble, environment=self._environment, routes=routes)(environ, start_response)
+        """Answer instead of the app. The admin page stays open, it shows what is wrong."""
+        if self._trouble is not None:
+            request = self._app.request_class(environ)
+            routes = self._routes(request)
+            if routes is None or not _is_our_page(routes):
+                self._look_again()
+                trouble = self._trouble
+                if trouble is not None:
+                    return answer(request, trouble, self._environment, routes)(environ, start_response)
+        return self._inner(environ, start_response)
 
-    def _own_routes(self, request: Request) -> MapAdapter | None:
-        """The app's routes where the admin page is among them."""
+    def _routes(self, request: Request) -> MapAdapter | None:
+        """The app's routes, where the admin page is among them."""
         if "db_migrate" not in self._app.blueprints:
             return None
         try:
-            return self._app.create_url_adapter(request)  # type: ignore[arg-type]
+            return self._app.create_url_adapter(request)
         except HTTPException:  # a host name that the app does not trust
             return None
 
     def _look_again(self) -> None:
-        """Somebody may have mended it meanwhile. One thread looks, at most once a second; the others do not wait."""
+        """Somebody may have mended it meanwhile. One thread looks, once a second; the others do not wait for it."""
         if not self._looking.acquire(blocking=False):
             return
         try:
-            if time.monotonic() < self._next_look or self._trouble is None:
+            if self._trouble is None or time.monotonic() < self._next_look:
                 return
-            self._trouble = self._judge_again(self._trouble)
-            self._next_look = time.monotonic() + _RECHECK_SECONDS
+            self._trouble = self._now(self._trouble)
+            self._next_look = time.monotonic() + RECHECK_SECONDS
             if self._trouble is None:
-                _logger.warning("The database is as this code needs it; the app's pages are back.")
+                self._actions.say("The database is as this code needs it; the app's own pages are back.")
         finally:
             self._looking.release()
 
-    def _judge_again(self, before: MigrationError) -> MigrationError | None:
+    def _now(self, before: MigrationError) -> MigrationError | None:
+        """What is wrong now. The report of a failed migration is kept as long as that is the one that is pending."""
         if isinstance(before, DatabaseUnavailableError):
-            return self._judge(pauses=())  # what was to happen at the start could not even begin
-        now = self._missing()
-        # The report of a failure says more than that its migration is pending, as long as that is true.
-        is_still_so = isinstance(before, MigrationFailed) and isinstance(now, PendingMigrationsError)
-        return before if is_still_so and now.version == before.version else now
+            return _trouble_of(lambda: self._begin(patient=False))  # at the start it could not even begin
+        now = _trouble_of(lambda: self._actions.require(patient=False))
+        still_pending = isinstance(now, PendingMigrationsError) and now.version == before.version
+        return before if isinstance(before, MigrationFailed) and still_pending else now
 
-    def _judge(self, pauses: Sequence[float]) -> MigrationError | None:
-        """Apply, or only look; return what is wrong."""
+
+def _trouble_of(action: Callable[[], None]) -> MigrationError | None:
+    try:
+        action()
+    except MigrationError as error:
+        return error
+    return None
+
+
+def _is_our_page(routes: MapAdapter) -> bool:
+    for path in (routes.path_info, f"{routes.path_info}/"):  # the second finds what the first is redirected to
         try:
-            return _retried(self._apply_pending if self._apply else self._missing, pauses)
-        except MigrationError as error:
-            return error
-    ...
+            endpoint, _values = routes.match(path)
+        except HTTPException:
+            continue
+        return str(endpoint).startswith("db_migrate.")
+    return False

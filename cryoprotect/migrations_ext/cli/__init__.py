@@ -9,7 +9,7 @@ from importlib import import_module
 
 import click
 
-_COMMANDS = ("init", "status", "apply", "rollback", "new")
+_COMMANDS = ("init", "status", "apply", "rollback", "new", "validate", "history")
 """In the order in which people meet them; each is a module of `commands` with the function of the same name."""
 
 

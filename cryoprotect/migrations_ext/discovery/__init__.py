@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .folder import make_folder
 from .loading import Script, ScriptFunction, load, loaded_function
 from .new import write_new
 from .reading import check_environments, read, texts
@@ -13,6 +14,7 @@ __all__ = [
     "check_environments",
     "load",
     "loaded_function",
+    "make_folder",
     "read",
     "scan",
     "texts",

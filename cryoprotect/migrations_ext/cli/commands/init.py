@@ -1,9 +1,10 @@
-"""`flask db-migrate init`: the tracking tables, and the environment that the database remembers."""
+"""`flask db-migrate init`: the tracking tables, the folder of scripts, and the environment that the database remembers."""
 
 from __future__ import annotations
 
 import click
 
+from ...report import shown_path
 from ..command import ENVIRONMENT, MigrateCommand
 from ..door import Door
 from ..options import through_the_door
@@ -28,16 +29,20 @@ def _beside_environment(ctx: click.Context, _param: click.Parameter, reason: str
     help="With --env: make this the environment of a database that was set up for another one.",
 )
 def init(door: Door, reason: str | None) -> None:
-    """Create the tracking tables.
+    """Create the tracking tables, and the folder of scripts where there is none.
 
-    The first apply does this by itself. The database remembers the environment that it was set up for.
+    The first apply creates the tables by itself. The database remembers the environment that it was set up for.
     """
+    made = door.manager.make_directory()
     changed = door.manager.initialize(reason=reason)
     name, environment = door.manager.database_name, door.manager.environment
     if door.output.is_json:
-        door.output.document({"changed": changed, "database": name, "environment": environment})
+        folder = str(door.manager.directory)
+        document = {"changed": changed, "database": name, "environment": environment, "directory": folder}
+        door.output.document({**document, "directory_made": made})
         return
     done = "now keeps track of its migrations" if changed else "kept track of its migrations already"
-    door.output.lines(
-        [f"{name} {done}; its environment is {environment}.", f"Next: {command_line(door.context, 'apply')}"]
-    )
+    if made:
+        door.output.lines([f"Made the folder {shown_path(door.manager.directory)} for the scripts."])
+    following = command_line(door.context, "new", "NAME") if made else command_line(door.context, "apply")
+    door.output.lines([f"{name} {done}; its environment is {environment}.", f"Next: {following}"])

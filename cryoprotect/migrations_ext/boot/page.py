@@ -1,0 +1,96 @@
+"""The answer in place of the app's: the whole report for the developer at this machine, a sentence for all others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from flask import Request, Response
+from werkzeug.routing import MapAdapter
+
+from ..errors import MigrationError, MigrationFailed
+from ..peer import Peer
+from ..report import error_document, evidence_lines, headline, printable
+
+CLOSED = "This site is being updated. Please try again in a moment."
+_HEADERS = {
+    "Retry-After": "5",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the developer sees, part by part."""
+
+    title: str
+    sentence: str
+    evidence: str
+    """Lines that are drawn as they are: file, source, caret."""
+    state: str | None
+    """What state the database is in, where that is known."""
+    steps: tuple[str, ...]
+    """What to do now, in order."""
+
+
+def answer(request: Request, error: MigrationError, environment: str, routes: MapAdapter | None) -> Response:
+    """Return a 503 that says what is wrong to a local browser in development, and to others only that it will pass.
+
+    `routes` are those of the app where the admin page is among them: it lends the style sheet.
+    """
+    in_full = environment == "development" and Peer.from_environ(request.environ).is_local
+    accepted = request.accept_mimetypes.best_match(("text/html", "application/json"), "text/html")
+    if accepted == "application/json":
+        document = error_document(error) if in_full else {"error": {"message": CLOSED}}
+        body = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    else:
+        body = _html(error, routes) if in_full else _template("closed.html").render(sentence=CLOSED)
+    response = Response(body, status=503, mimetype=accepted)
+    response.headers.update(_HEADERS)
+    return response
+
+
+def _html(error: MigrationError, routes: MapAdapter | None) -> str:
+    links = {name: routes.build(*target) for name, target in _LINKS.items()} if routes is not None else {}
+    return _template("guard.html").render(report=_report(error), links=links)
+
+
+_LINKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "stylesheet": ("db_migrate.static", {"filename": "admin.css"}),
+    "icon": ("db_migrate.static", {"filename": "icon.svg"}),
+    "overview": ("db_migrate.overview", {}),
+}
+
+
+def _report(error: MigrationError) -> Report:
+    document = error_document(error)  # whose values are redacted
+    if isinstance(error, MigrationFailed):
+        title, sentence = headline(error.failure), document["failed"]["message"]
+        steps = document["failed"]["next_steps"]
+    else:
+        title, sentence = "The database is not as this code needs it", document["error"]["message"]
+        steps = [document["error"]["hint"] or "Look into the server's log."]
+    return Report(
+        title=printable(title),
+        sentence=printable(sentence),
+        evidence="\n".join(evidence_lines(error)).strip("\n"),
+        state=document["database_state"],
+        steps=tuple(printable(step) for step in steps),
+    )
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    # An environment of our own: what a host does to its Jinja does not reach this page.
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(name)
