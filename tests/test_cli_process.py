@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.conftest import ROOT, Database
 
@@ -210,21 +211,26 @@ class TestAppsThatDoNotLoad:
             ("nothing = 1\n", ["The Flask app was not found", "--app module:name"]),
         ],
     )
-    @pytest.mark.parametrize("door", [[*FLASK, "db-migrate"], MODULE], ids=["flask", "module"])
-    def test_is_a_sentence(self, run: Run, tmp_path: Path, door: list[str], text: str, expected: list[str]) -> None:
+    def test_is_a_sentence(self, run: Run, tmp_path: Path, text: str, expected: list[str]) -> None:
         (tmp_path / "wsgi.py").write_text(text)
-        result = run(*door, "status")
+        result = run(*MODULE, "status")
         assert result.returncode == 2, result.stderr
         assert result.stdout == ""
         assert "Traceback" not in result.stderr
         assert "Canary" not in result.stderr
         for part in expected:
             assert part in result.stderr
-        told = json.loads(run(*door, "status", "--format", "json").stdout)
+
+    @pytest.mark.parametrize("door", [[*FLASK, "db-migrate"], MODULE], ids=["flask", "module"])
+    def test_is_a_document_and_on_request_a_traceback(self, run: Run, tmp_path: Path, door: list[str]) -> None:
+        (tmp_path / "wsgi.py").write_text("import nothing\nraise ValueError('postgresql://bob:Canary7@host/db')\n")
+        result = run(*door, "--debug", "status", "--format", "json")
+        assert result.returncode == 2
+        told = json.loads(result.stdout)
         assert told["error"]["type"] == "AppLoadError"
-        debugged = run(*door, "--debug", "status").stderr
-        assert "Traceback" in debugged
-        assert "Canary" not in debugged
+        assert told["failed"]["line"] == 1
+        assert "Traceback" in result.stderr
+        assert "Canary" not in result.stderr
 
     def test_an_app_that_is_not_there(self, run: Run) -> None:
         result = run(*MODULE, "--app", "absent", "status")
@@ -245,6 +251,7 @@ class TestAppsThatDoNotLoad:
         assert result.returncode == 2
         assert "Did you mean DB_MIGRATE_DIRECTORY?" in result.stderr
 
+    @pytest.mark.usefixtures("scripts")
     def test_an_app_that_starts_a_server_when_imported_does_not(self, run: Run, app_file: Path) -> None:
         app_file.write_text(APP + "\napp.run()\n")
         assert run(*MODULE, "status").returncode == 0
@@ -291,6 +298,7 @@ class TestStreams:
         assert said == ""
         assert len(database.own_tables()) == 8
 
+    @pytest.mark.usefixtures("scripts")
     def test_closed_streams_are_no_obstacle(self, environment: dict[str, str], tmp_path: Path) -> None:
         for redirection in (">&-", "2>&-", ">&- 2>&-"):
             for form in ("text", "json"):
@@ -419,6 +427,11 @@ class Terminal:
         """Press keys."""
         os.write(self._master, text.encode())
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C, once the program sits and reads."""
+        time.sleep(0.5)
+        self._process.send_signal(signal.SIGINT)
+
     def end(self) -> int:
         """Wait for the program's end and return its exit code."""
         while self._read():
@@ -518,7 +531,7 @@ class TestTerminal:
     ) -> None:
         production = {"TEST_DB_MIGRATE_ENVIRONMENT": "production"}
         assert run(*MODULE, "apply", **production).returncode == 0
-        name = Path(database.url).name
+        name = Path(sa.make_url(database.url).database or "").name
         for answer, code in (("yes", 1), (name, 0)):
             assert len(database.own_tables()) == 3
             terminal = open_terminal(*MODULE, "rollback", **production)
@@ -533,7 +546,7 @@ class TestTerminal:
         assert run(*MODULE, "apply", **staging).returncode == 0
         terminal = open_terminal(*MODULE, "rollback", **staging)
         terminal.until("[y/N]")
-        os.kill(terminal._process.pid, signal.SIGINT)
+        terminal.interrupt()
         assert terminal.end() == 130
         assert len(database.own_tables()) == 3
         assert "Traceback" not in terminal.plain()
@@ -557,7 +570,7 @@ class TestCompletion:
         flask = str(Path(sys.executable).parent / "flask")
         result = run(flask, _FLASK_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split())))
         assert result.stderr == ""
-        return [line.partition(",")[2] for line in result.stdout.splitlines()]
+        return [line.partition(",")[2] for line in result.stdout.split()]
 
     @pytest.mark.usefixtures("app_file")
     def test_targets(self, run: Run, write_script: Write, database: Database) -> None:

@@ -307,6 +307,7 @@ def _run(steps: str) -> bool:
         ('SAVEPOINT "a b"; error; ROLLBACK TO "a b"', True),
         ('SAVEPOINT "A"; SAVEPOINT b; error; ROLLBACK WORK TO "A"', True),
         ("SAVEPOINT a; error; RELEASE SAVEPOINT a", False),
+        ("SAVEPOINT a; error; RELEASE a; SAVEPOINT b; ROLLBACK TO b", False),
         ("SAVEPOINT a; SAVEPOINT b; error; RELEASE b; ROLLBACK TO a", True),
         ("SAVEPOINT a; SAVEPOINT b; error; RELEASE a", False),
         ("SAVEPOINT a; error; SAVEPOINT a; ROLLBACK TO a", False),

@@ -121,9 +121,7 @@ def _url(text: str) -> sa.URL:
 class Trial:
     """Both ways through the folder, in step: db-migrate goes ahead to its next stop, psql follows."""
 
-    def __init__(
-        self, folder: Folder, engine: Engine, ours: Database, theirs: Database, *, skip_failing: bool
-    ) -> None:
+    def __init__(self, folder: Folder, engine: Engine, ours: Database, theirs: Database, *, skip_failing: bool) -> None:
         self.folder = folder
         self.engine = engine
         self.ours = ours
@@ -147,7 +145,7 @@ class Trial:
             until = self._script(stop).number if stop else None
             for script in self.folder.between(self.applied, until):
                 if script.number in refused:
-                    self._refused(script, Direction.APPLY, refused[script.number])
+                    self._refused(script, Direction.APPLY, refused.pop(script.number))
                 elif script.version in outcome.done:
                     if not self._both(script, Direction.APPLY):
                         return
@@ -170,8 +168,10 @@ class Trial:
                 if not self._both(script, Direction.ROLLBACK):
                     return
                 self.applied.remove(script)
-            if stop is not None:
+            if stop is not None and stop.ran:
                 self._stopped(self._script(stop), Direction.ROLLBACK, stop.reason)
+            elif stop is not None:
+                self._refused(self._script(stop), Direction.ROLLBACK, stop.reason)
             self._compare_databases("rollback", stop)
             if stop is None or not self.skip_failing:
                 return
@@ -180,7 +180,7 @@ class Trial:
             self._set_aside(script, Direction.ROLLBACK)
 
     def _rollback_as_far_as_possible(self) -> Outcome:
-        """What db-migrate refuses to roll back before it starts it names, together with the command that stops above."""
+        """Do what db-migrate advises where it refuses a rollback before it starts: stop above what it names."""
         outcome = first = self.engine.run("rollback")
         while outcome.stop is not None and not outcome.stop.ran:
             first = outcome
@@ -201,11 +201,8 @@ class Trial:
         return False
 
     def _stopped(self, script: Script, direction: Direction, ours: str) -> None:
-        """db-migrate stopped here: see whether psql does."""
+        """A file failed with db-migrate: see whether it does with psql."""
         part = script.part(direction)
-        if not part.exists:
-            self.report.stops.append(Stopped(direction, script.label, "there is no rollback part", ours))
-            return
         said = self.theirs.rehearse(part)
         if said is None:
             self.report.differ(f"{direction} {script.label}", f"psql runs it, db-migrate stops: {ours}")
@@ -214,7 +211,9 @@ class Trial:
         self.report.stops.append(Stopped(direction, script.label, said, ours))
 
     def _refused(self, script: Script, direction: Direction, reason: str) -> None:
-        said = self.theirs.rehearse(script.part(direction))
+        """db-migrate did not even start this file: see what psql would have made of it."""
+        part = script.part(direction)
+        said = self.theirs.rehearse(part) if part.exists else "there is no rollback part"
         if said is None:
             self.report.refused.append(f"{script.label}: {reason}")
         else:
@@ -228,9 +227,11 @@ class Trial:
         outcome = self.engine.run("apply")
         if outcome.done or outcome.stop is None or outcome.stop.ran:
             self.report.differ("apply", "db-migrate ran something although there are files that cannot be migrations")
-        for paths, reason in problems:
-            self.folder.remove(paths)
-            self.report.refused.append(reason)
+        for problem in problems:
+            self.folder.remove(problem.paths)
+            self.report.refused.append(problem.message)
+        if not self.skip_failing:
+            self._remove_above(min(problem.number for problem in problems))
         self.folder.rescan()
 
     def _set_aside(self, script: Script, direction: Direction) -> None:
@@ -238,9 +239,12 @@ class Trial:
         if direction is Direction.ROLLBACK or not script.apply.transactional:
             self.engine.forget(script)
         if not self.skip_failing:
-            for later in self.folder.scripts:
-                if later.number > script.number:
-                    self.folder.remove(later.paths)
+            self._remove_above(script.number)
+
+    def _remove_above(self, number: int) -> None:
+        for script in self.folder.scripts:
+            if script.number >= number:
+                self.folder.remove(script.paths)
 
     def _compare_databases(self, where: str, stop: Stop | None) -> None:
         if stop is not None:
@@ -365,6 +369,15 @@ class Script:
         return self.apply if direction is Direction.APPLY else self.rollback
 
 
+@dataclass(frozen=True, slots=True)
+class BadFiles:
+    """Files because of which db-migrate runs nothing at all."""
+
+    paths: tuple[Path, ...]
+    message: str
+    number: int
+
+
 _MARKER = re.compile(rb"^[ \t]*--[ \t]*migrate:[ \t]*(up|down)\b[^\n]*\n?", re.MULTILINE)
 
 
@@ -399,15 +412,15 @@ class Folder:
         self.skipped = tuple(m.label for m in readable if m not in mine)
         self.others = tuple(p.message for p in directory.problems if not p.blocking)
 
-    def problems(self) -> list[tuple[tuple[Path, ...], str]]:
+    def problems(self) -> list[BadFiles]:
         """Files that cannot be migrations, and why; of files that share a number all but the first migration."""
         directory = discovery.scan(self.copy)
-        found = [(_all_but_first(p.paths), p.message) for p in directory.problems if p.blocking]
+        found = [BadFiles(_all_but_first(p.paths), p.message, p.number or 0) for p in directory.problems if p.blocking]
         for migration in directory.migrations:
             try:
                 discovery.read(migration)
             except MigrationError as error:
-                found.append(((migration.apply_path,), error.message))
+                found.append(BadFiles((migration.apply_path,), error.message, migration.number))
         return found
 
     def between(self, done: Sequence[Script], until: int | None) -> Iterator[Script]:
@@ -416,16 +429,20 @@ class Folder:
         return (s for s in self.scripts if s.number > start and (until is None or s.number < until))
 
     def remove(self, paths: Iterable[Path]) -> None:
-        """Take files out of the copy; what stands in a migration's folder goes with its folder's other part."""
+        """Take files out of the copy, and a migration's folder with them."""
         for path in paths:
-            path.unlink(missing_ok=True)
+            folder = path if path.is_dir() else path.parent
+            if folder != self.copy:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def summary(self) -> str:
         """One line on what was compared."""
         reversible = sum(s.rollback.exists for s in self.scripts)
         outside = sum(not s.apply.transactional for s in self.scripts)
-        line = f"{len(self.scripts)} migrations in {self.original}: {reversible} with a rollback part, {outside} without"
-        line += " a transaction."
+        line = f"{len(self.scripts)} migrations in {self.original}: {reversible} with a rollback part, "
+        line += f"{outside} without a transaction."
         if self.skipped:
             line += f" Not for this environment: {', '.join(self.skipped)}."
         return "\n".join([line, *(f"Not run: {message}" for message in self.others)])
@@ -534,7 +551,8 @@ class Engine:
         self._work = work
         self._environment = environment
         self._table = table
-        self.tables = (table, f"{table}_journal", f"{table}_texts")
+        tables = (table, f"{table}_journal", f"{table}_texts")
+        self.tables = (*tables, *(f"{name}_id_seq" for name in tables))
 
     def run(self, command: str, *words: str) -> Outcome:
         """Run `apply` or `rollback`, and return how far it came."""
@@ -564,7 +582,7 @@ class Engine:
 
     def forget(self, script: Script) -> None:
         """Remove a migration's row, as somebody would who settled it by hand."""
-        self._database.query(f'DELETE FROM "{self._table}" WHERE version = \'{script.version}\'')
+        self._database.query(f"DELETE FROM \"{self._table}\" WHERE version = '{script.version}'")
 
 
 def _outcome(document: Any) -> Outcome:
@@ -611,7 +629,8 @@ class Client:
                 check=False,
             )
         except OSError as error:
-            raise CannotCompareError(f"{program} cannot be run: {error.strerror}. Name it with --psql, --pg-dump.") from error
+            hint = "Name it with --psql or --pg-dump."
+            raise CannotCompareError(f"{program} cannot be run: {error.strerror}. {hint}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ class Comparison:
 _TITLE = re.compile(r"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner:")
 # pg_dump sets the defaults once for all tables behind them; the key of `\restrict` is made up anew in every dump.
 _NOISE = re.compile(
-    r"\\(?:un)?restrict |SET default_tablespace = '';|SET default_table_access_method = heap;|-- PostgreSQL database dump"
+    r"\\(?:un)?restrict |-- PostgreSQL database dump"
+    r"|SET default_tablespace = '';|SET default_table_access_method = heap;"
 )
 _NO_OBJECTS = ("STATISTICS DATA",)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from flask import Flask, current_app
@@ -35,6 +36,9 @@ from .runner import Runner
 from .settings import Settings
 from .validation import validate
 
+if TYPE_CHECKING:
+    from .extension import AppMigrations
+
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
@@ -53,6 +57,9 @@ class ScriptTexts:
     apply: str
     rollback: str | None
     """None where the rollback part is in the same text (Python), or missing."""
+    apply_line: int = 1
+    """Line of the file where `apply` starts."""
+    rollback_line: int = 1
 
 
 class Manager:
@@ -71,25 +78,21 @@ class Manager:
         source: Source = Source.API,
         actor: str | None = None,
     ) -> Manager:
-        """Return the manager of `app`, or of the current app; needs an application context.
+        """Return the manager of `app`, or of the current app.
 
-        Raises `ConfigurationError` where the app never called `init_app`.
+        Raises `ConfigurationError` where there is no app, or where it never called `init_app`.
         """
-        found = app or current_app._get_current_object()  # type: ignore[attr-defined]
-        extension = found.extensions.get("db_migrate")
-        if extension is None:
-            raise ConfigurationError(
-                f"The app {found.import_name!r} has no migrations: Migrations was never initialised for it.",
-                hint="Add two lines beside its SQLAlchemy object: `from cryoprotect.migrations_ext import Migrations` "
-                "and, after db.init_app(app), `Migrations(db).init_app(app)`.",
+        state = _state_of(app or _current_app())
+        return cls(
+            Runner(
+                state.engine,
+                state.settings,
+                directory=Path(directory).absolute() if directory is not None else state.directory,
+                environment=state.environment(environment),
+                source=source,
+                actor=actor,
             )
-        settings: Settings = extension.settings
-        folder = Path(directory).absolute() if directory is not None else extension.directory
-        label = settings.resolve_environment(environment, debug=found.debug)
-        runner = Runner(
-            extension.engine, settings, directory=folder, environment=label, source=source, actor=actor
         )
-        return cls(runner)
 
     @property
     def settings(self) -> Settings:
@@ -210,7 +213,14 @@ class Manager:
 
     def texts(self, migration: Migration) -> ScriptTexts:
         """Return a migration's texts for reading; raises `ScriptError` where a file cannot be read."""
-        return ScriptTexts(*discovery.texts(migration))
+        apply = discovery.read_part(migration, Direction.APPLY)
+        assert apply is not None, "every migration has an apply part"
+        if migration.kind is Kind.PYTHON:
+            return ScriptTexts(apply.text, None)
+        rollback = discovery.read_part(migration, Direction.ROLLBACK)
+        if rollback is None:
+            return ScriptTexts(apply.text, None, apply.first_line)
+        return ScriptTexts(apply.text, rollback.text, apply.first_line, rollback.first_line)
 
     def cancel(self) -> None:
         """Stop the run under way, from another thread."""
@@ -234,8 +244,7 @@ class Manager:
         self.runner.inspect(plan)
         would = Outcome.WOULD_APPLY if direction is Direction.APPLY else Outcome.WOULD_ROLLBACK
         return [
-            StepResult(s.migration.version, s.migration.name, would, script=s.migration.apply_path)
-            for s in plan.steps
+            StepResult(s.migration.version, s.migration.name, would, script=s.migration.apply_path) for s in plan.steps
         ]
 
 
@@ -254,8 +263,8 @@ def apply_migrations(
     Returns what `flask db-migrate apply --format json` prints. Raises `MigrationFailed` for a script that failed, and
     other subclasses of `MigrationError`.
     """
-    manager = _manager(conn, config, migrations_dir, environment)
-    return results_document(manager.apply(target=target_version, dry_run=dry_run))
+    with _opened(conn, config, migrations_dir, environment) as manager:
+        return results_document(manager.apply(target=target_version, dry_run=dry_run))
 
 
 def rollback_migrations(
@@ -271,32 +280,35 @@ def rollback_migrations(
     In an environment that protects rollbacks, rolling back everything needs `environment` passed, so that it cannot
     happen by a forgotten argument: otherwise `ConfirmationRequiredError` is raised.
     """
-    manager = _manager(conn, config, migrations_dir, environment)
-    if target_version is None and environment is None and not dry_run:
-        if manager.runner.policy.protect is not Protection.NONE:
+    with _opened(conn, config, migrations_dir, environment) as manager:
+        is_forgotten = target_version is None and environment is None and not dry_run
+        if is_forgotten and manager.runner.policy.protect is not Protection.NONE:
             raise ConfirmationRequiredError(
                 f"Rolling back everything in {manager.environment} needs to be said twice.",
                 hint=f"Pass environment={manager.environment!r}, or a target_version.",
             )
-    return results_document(manager.rollback(target=target_version, dry_run=dry_run))
+        return results_document(manager.rollback(target=target_version, dry_run=dry_run))
 
 
 def get_migration_status(
     conn: Any = None, config: Mapping[str, Any] | None = None, migrations_dir: str | Path | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return version -> facts, as `flask db-migrate status --format json` prints them. Never writes."""
-    return status_document(_manager(conn, config, migrations_dir, None).overview())
+    with _opened(conn, config, migrations_dir) as manager:
+        return status_document(manager.overview())
 
 
 def initialize_migration_tracking(conn: Any = None, config: Mapping[str, Any] | None = None) -> bool:
     """Create the tracking table and the journal where they are not there yet; returns True, raises when it cannot."""
-    _manager(conn, config, None, None).runner.initialize(remember=False)
+    with _opened(conn, config) as manager:
+        manager.runner.initialize(remember=False)
     return True
 
 
 def get_applied_migrations(conn: Any = None) -> list[dict[str, Any]]:
     """Return the applied migrations as dictionaries, in order of version. Never writes."""
-    rows = _manager(conn, None, None, None).runner.read().rows
+    with _opened(conn) as manager:
+        rows = manager.runner.read().rows
     applied = sorted((r for r in rows if r.is_applied), key=lambda r: (r.number is None, r.number or 0))
     return [
         {
@@ -315,33 +327,67 @@ def record_migration(conn: Any, version: str, name: str, status: str = "applied"
 
     Raises `ConfigurationError` where the version is recorded already.
     """
-    return _manager(conn, None, None, None).runner.record(version, name, status)
+    with _opened(conn) as manager:
+        return manager.runner.record(version, name, status)
 
 
 def remove_migration_record(conn: Any, version: str) -> bool:
     """Remove the row of a version, under the lock, without running anything; returns whether there was one."""
-    return _manager(conn, None, None, None).runner.forget(version)
+    with _opened(conn) as manager:
+        return manager.runner.forget(version)
 
 
-def _manager(
+@contextmanager
+def _opened(
     conn: Any,
-    config: Mapping[str, Any] | None,
-    migrations_dir: str | Path | None,
-    environment: str | None,
-) -> Manager:
-    """The manager for whatever the caller gave as `conn`."""
-    if conn is None and config is None:
-        return Manager.for_app(directory=migrations_dir, environment=environment)
+    config: Mapping[str, Any] | None = None,
+    migrations_dir: str | Path | None = None,
+    environment: str | None = None,
+) -> Iterator[Manager]:
+    """Yield the manager for whatever the caller gave as `conn`; what was opened for it is closed afterwards.
+
+    With an app around, its settings and its environment apply, `config` over them; without one the environment is
+    development unless something names another.
+    """
+    state: AppMigrations | None = current_app.extensions.get("db_migrate") if current_app else None
     if conn is None:
-        extension = current_app.extensions.get("db_migrate")
-        conn = extension.engine if extension is not None else Manager.for_app().engine
-    settings = Settings.from_mapping(config or {})
-    folder = Path(migrations_dir).absolute() if migrations_dir is not None else settings.resolve_directory(Path.cwd())
-    label = environment or settings.environment or "development"
-    runner = Runner(
-        _engine(conn), settings, directory=folder, environment=settings.checked_environment(label)
-    )
-    return Manager(runner)
+        state = _state_of(_current_app())
+    if state is not None:
+        state = state.with_config(config) if config else state
+        settings, label, folder = state.settings, state.environment(environment), state.directory
+    else:
+        settings = Settings.from_mapping(config or {})
+        label = settings.resolve_environment(environment, debug=True)
+        folder = settings.resolve_directory(Path.cwd())
+    if migrations_dir is not None:
+        folder = Path(migrations_dir).absolute()
+    engine = state.engine if conn is None and state is not None else _engine(conn)
+    try:
+        yield Manager(Runner(engine, settings, directory=folder, environment=label))
+    finally:
+        if isinstance(conn, str | sa.URL):
+            engine.dispose()
+
+
+def _current_app() -> Flask:
+    if not current_app:
+        raise ConfigurationError(
+            "There is no current app, and no database was given.",
+            hint="Pass an engine or a URL as `conn`, or call this inside `with app.app_context():`.",
+        )
+    found: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return found
+
+
+def _state_of(app: Flask) -> AppMigrations:
+    state: AppMigrations | None = app.extensions.get("db_migrate")
+    if state is None:
+        raise ConfigurationError(
+            f"The app {app.import_name!r} has no migrations: Migrations was never initialised for it.",
+            hint="Add two lines beside its SQLAlchemy object: `from cryoprotect.migrations_ext import Migrations` "
+            "and, after db.init_app(app), `Migrations(db).init_app(app)`.",
+        )
+    return state
 
 
 def _engine(conn: Any) -> sa.Engine:
@@ -357,7 +403,8 @@ def _engine(conn: Any) -> sa.Engine:
     if isinstance(conn, str | sa.URL):
         return engine_from_url(conn)
     raise ConfigurationError(
-        f"conn is a {type(conn).__name__}; it can be an Engine, a Connection, a URL, or None for the current app."
+        f"conn is a {type(conn).__name__}; it can be an Engine, a Connection, a URL, or None for the current app.",
+        hint="Of a Flask-SQLAlchemy object or a session, pass its engine.",
     )
 
 
@@ -370,16 +417,24 @@ def engine_from_url(url: str | sa.URL) -> sa.Engine:
         parsed = sa.make_url(url)
         if parsed.drivername in ("postgres", "postgresql"):
             parsed = parsed.set(drivername="postgresql+psycopg2")
-        engine = sa.create_engine(parsed, poolclass=None if parsed.get_backend_name() == "sqlite" else sa.NullPool)
-    except (ArgumentError, ModuleNotFoundError, ValueError):
+        # SQLAlchemy's own choice for a database in memory keeps the one connection that it lives in.
+        dialect: Any = parsed.get_dialect()
+        pool = dialect.get_pool_class(parsed)
+        engine = sa.create_engine(parsed, poolclass=sa.NullPool if pool is sa.QueuePool else pool)
+    except ModuleNotFoundError as error:
         raise ConfigurationError(
-            "The database URL cannot be read.",
-            hint="Write it as postgresql+psycopg2://user:password@host:5432/database or sqlite:///path/to/file; "
-            "special characters in a password are percent-encoded.",
+            f"The database URL asks for the driver {error.name!r}, which is not installed.", hint=_URL_FORM
         ) from None
+    except (ArgumentError, ValueError):
+        raise ConfigurationError("The database URL cannot be read.", hint=_URL_FORM) from None
     dialect_for(engine)
     return engine
 
+
+_URL_FORM = (
+    "Write it as postgresql+psycopg2://user:password@host:5432/database or sqlite:///path/to/file; "
+    "special characters in a password are percent-encoded."
+)
 
 __all__ = [
     "Confirmation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -20,11 +20,13 @@ from .model import (
     State,
     Verdict,
 )
+from .planning import Target
 from .runner import Runner
 from .tracker import History
 
 _APPLY = "flask db-migrate apply"
 _STATUS = "flask db-migrate status"
+_VALIDATE = "flask db-migrate validate"
 _NEW = "flask db-migrate new NAME"
 
 
@@ -52,16 +54,16 @@ def build_overview(runner: Runner) -> Overview:
         lost = Problem((runner.directory,), error.message, error.hint or "")
         directory = Directory(runner.directory, (), (lost,))
     directory = runner.with_headers(directory, reading.history.rows)
-    rows = planning.statuses(
-        directory, reading.history.rows, runner.environment, last_errors=reading.last_errors
-    )
-    warnings, disagreement = _disagreement(runner, rows)
+    rows = planning.statuses(directory, reading.history.rows, runner.environment, last_errors=reading.last_errors)
+    warnings, disagreement = _disagreement(runner, directory, rows, reading.history)
+    verdict, sentence, command = _verdict(runner, directory, rows, reading, disagreement)
     if reading.remembered not in (None, runner.environment):
         warnings.append(
             f"This database was set up for {reading.remembered}, and this app runs as {runner.environment}: "
             "nothing will be applied or rolled back."
         )
-    verdict, sentence, command = _verdict(runner, directory, rows, reading, disagreement)
+        if command == _APPLY:  # it would be refused
+            command = f"{_STATUS} --env {reading.remembered}"
     return Overview(
         verdict=verdict,
         sentence=sentence,
@@ -84,16 +86,14 @@ def read_history(runner: Runner, *, limit: int, version: str | None, failed: boo
 
     Raises `UnknownTargetError` for a version that neither a file nor a row has.
     """
+    running = _holder(runner) is not None
     with runner.reading() as connection:
         place = runner.dialect.place(connection, runner.settings)
         if not runner.journal.exists(connection, place):
             return []
         if version is not None:
             version = _as_stored(runner, version, [r.version for r in runner.tracker.read(connection).rows])
-        running = runner.dialect.lock_holder(runner.engine, runner.settings) is not None
-        return runner.journal.entries(
-            connection, place, limit=limit, version=version, failed=failed, running=running
-        )
+        return runner.journal.entries(connection, place, limit=limit, version=version, failed=failed, running=running)
 
 
 def _as_stored(runner: Runner, version: str, rows: Sequence[str]) -> str:
@@ -103,9 +103,7 @@ def _as_stored(runner: Runner, version: str, rows: Sequence[str]) -> str:
         if candidate == version or (version.isdecimal() and candidate.isdecimal() and int(candidate) == int(version)):
             return candidate
     guess = planning.nearest(version, known)
-    raise UnknownTargetError(
-        f"There is no migration {version!r}.", hint=f"The nearest is {guess}." if guess else None
-    )
+    raise UnknownTargetError(f"There is no migration {version!r}.", hint=f"The nearest is {guess}." if guess else None)
 
 
 def unreachable_overview(runner: Runner, error: DatabaseUnavailableError) -> Overview:
@@ -124,31 +122,53 @@ def unreachable_overview(runner: Runner, error: DatabaseUnavailableError) -> Ove
 
 def shown_url(url: sa.URL) -> str:
     """Return a URL as it may be shown to anyone: no user, no password, no query."""
-    host = f"{url.host}" + (f":{url.port}" if url.port else "") if url.host else ""
+    host = (url.host or "").rpartition("@")[2]  # what follows an unescaped "@" of a password is no host
+    if host and url.port:
+        host += f":{url.port}"
     return f"{url.get_backend_name()}://{host}/{url.database or ''}"
 
 
 def _read(runner: Runner) -> _Reading:
+    reading = _read_once(runner)
+    if reading.last_run is not None and reading.last_run.outcome == "interrupted":
+        # Or it ended between the look at the journal and the look at the lock: nobody is called dead at first sight.
+        return _read_once(runner)
+    return reading
+
+
+def _read_once(runner: Runner) -> _Reading:
+    remembered, last_run, last_errors = None, None, None
     with runner.reading() as connection:
         history = runner.tracker.read(connection)
         place = runner.dialect.place(connection, runner.settings)
-        if not runner.journal.exists(connection, place):
-            return _Reading(history)
+        if runner.journal.exists(connection, place):
+            remembered = runner.journal.environment(connection, place)
+            last_run = runner.journal.last_run(connection, place, running=False)
+            last_errors = runner.journal.last_errors(connection, place)
+        connection.close()  # the next one may be the only one that the host's pool has
         holder = runner.dialect.lock_holder(runner.engine, runner.settings)
-        return _Reading(
-            history,
-            remembered=runner.journal.environment(connection, place),
-            last_run=runner.journal.last_run(connection, place, running=holder is not None),
-            last_errors=runner.journal.last_errors(connection, place),
-            holder=holder,
-        )
+    if holder is not None and last_run is not None and last_run.outcome == "interrupted":
+        last_run = replace(last_run, outcome="running")
+    return _Reading(history, remembered, last_run, last_errors, holder)
 
 
-def _disagreement(runner: Runner, rows: Sequence[MigrationStatus]) -> tuple[list[str], HistoryError | None]:
+def _holder(runner: Runner) -> LockHolder | None:
+    with runner.reading() as connection:
+        connection.close()
+        return runner.dialect.lock_holder(runner.engine, runner.settings)
+
+
+def _disagreement(
+    runner: Runner, directory: Directory, rows: Sequence[MigrationStatus], history: History
+) -> tuple[list[str], HistoryError | None]:
+    """What an apply would warn of, or be refused for."""
+    warnings: list[str] = []
     try:
-        return planning.disagreements(rows, runner.policy), None
+        warnings += planning.disagreements(rows, runner.policy)
+        plan = planning.plan_apply(directory, history.rows, runner.environment, runner.policy, Target())
     except HistoryError as error:
-        return [], error
+        return warnings, error
+    return list(plan.warnings) or warnings, None
 
 
 def _verdict(
@@ -168,11 +188,11 @@ def _verdict(
     if interrupted:
         first = interrupted[0]
         text = f"{first.version}_{first.name} was started without a transaction and never finished."
-        return Verdict.INTERRUPTED, text, _STATUS
+        return Verdict.INTERRUPTED, text, _VALIDATE
     if blocking:
-        return Verdict.DISAGREE, blocking[0].message, _STATUS
+        return Verdict.DISAGREE, blocking[0].message, _VALIDATE
     if disagreement is not None:
-        return Verdict.DISAGREE, disagreement.message, _STATUS
+        return Verdict.DISAGREE, disagreement.message, _VALIDATE
     if not rows:
         return Verdict.NO_MIGRATIONS, f"There are no migrations in {runner.directory.name}/ yet.", _NEW
     failed = reading.last_run.failed_version if reading.last_run else None
@@ -180,7 +200,7 @@ def _verdict(
         status = next(s for s in rows if s.version == failed)
         text = f"The last run failed at {status.version}_{status.name}: {status.last_error}"
         return Verdict.FAILED, text, _APPLY
-    if not reading.history.exists:
+    if pending and not reading.history.exists:
         return Verdict.NOT_SET_UP, f"Nothing was applied here yet; {_count(len(pending))} pending.", _APPLY
     if pending:
         return Verdict.PENDING, f"{_count(len(pending))} pending, {len(applied)} applied.", _APPLY

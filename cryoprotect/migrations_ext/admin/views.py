@@ -166,10 +166,12 @@ def _parts(manager: Manager, migration: Migration) -> Iterator[pages.Part]:
     if migration.kind is Kind.PYTHON:
         yield pages.Part("script", "Script", file, highlight(texts.apply, migration.kind))
         return
-    yield pages.Part("apply", "Apply", file, highlight(texts.apply, migration.kind))
+    source = highlight(texts.apply, migration.kind, first_line=texts.apply_line)
+    yield pages.Part("apply", "Apply", file, source)
     if texts.rollback is not None:
         file = (migration.rollback_path or migration.apply_path).name
-        yield pages.Part("rollback", "Rollback", file, highlight(texts.rollback, migration.kind))
+        source = highlight(texts.rollback, migration.kind, first_line=texts.rollback_line)
+        yield pages.Part("rollback", "Rollback", file, source)
 
 
 _COUNTS = ("applied", "pending", "skipped", "interrupted", "edited", "missing", "out_of_order", "unusable")

@@ -63,7 +63,7 @@ class Actions:
             raise PendingMigrationsError([step.migration for step in plan.steps])
 
     def warn(self) -> None:
-        """Say what is pending, or how files and history disagree. What only warns must not stop a site: never raises."""
+        """Say what is pending, or how files and history disagree. Never raises: a warning must not stop a site."""
         try:
             with self._manager() as manager:
                 plan = manager.check()

@@ -133,8 +133,7 @@ class Channel:
         before = self.progress.number
         self._start_unknown(call)
         try:
-            # A line break, because a statement may end in a comment.
-            answer = self._execute("\n;\n".join(s.text for s in statements))
+            answer = self._execute(";\n".join(s.text for s in statements))
         except DBAPIError as error:
             if error.connection_invalidated or getattr(error.orig, "pgcode", None) == _QUERY_CANCELED:
                 raise  # nothing more may be sent

@@ -157,19 +157,15 @@ class Guard:
     # -- events
 
     def _on_commit(self, _connection: sa.Connection) -> None:
+        """A `Transaction` or an ORM session commits; the pooled connection refuses it, unless it is our own reset."""
         if self._resetting:
             raise _Reset
-        if self._transactional:
-            self._commit()
 
     def _on_rollback(self, _connection: sa.Connection) -> None:
         """A `Transaction` or an ORM session rolls back; after an SQL error that error is the one to tell."""
-        if not self._transactional:
-            return
         standing = self._watcher.standing
         if standing is not None:
             raise standing
-        self._rollback()
 
     def _before(self, _connection: Any, _cursor: Any, text: str, _parameters: Any, _context: Any, _many: bool) -> None:
         if not self._watcher.observed:

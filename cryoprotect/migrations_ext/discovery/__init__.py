@@ -5,7 +5,7 @@ from __future__ import annotations
 from .folder import make_folder
 from .loading import Script, ScriptFunction, load, loaded_function
 from .new import write_new
-from .reading import check_environments, read, texts
+from .reading import check_environments, read, read_part, texts
 from .scanning import scan, unnumbered
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "loaded_function",
     "make_folder",
     "read",
+    "read_part",
     "scan",
     "texts",
     "unnumbered",
