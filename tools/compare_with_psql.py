@@ -33,6 +33,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -488,8 +489,8 @@ def _cut(text: bytes) -> tuple[bytes, bytes | None]:
     """Apply part and rollback part of a file, by dbmate's markers; without any, all of it is the apply part."""
     apply: bytes = text
     rollback: bytes | None = None
-    markers = list(_MARKER.finditer(text))
-    for marker, following in zip(markers, [*markers[1:], None], strict=True):
+    for marker, following in pairwise([*_MARKER.finditer(text), None]):
+        assert marker is not None
         part = text[marker.end() : following.start() if following else len(text)]
         if marker[1] == b"up":
             apply = part

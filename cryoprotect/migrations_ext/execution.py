@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -218,7 +220,7 @@ class Execution:
             if script.code is None:
                 conn.run_script(script.text, script.first_line)
             else:
-                with discovery.loaded_function(script) as function:
+                with _same_working_directory(), discovery.loaded_function(script) as function:
                     function(conn, self._runner.environment)
             conn.check()
             for forgotten in conn.unexecuted():
@@ -364,6 +366,20 @@ class Execution:
             lock.write(writes)
         except Exception as error:  # noqa: BLE001
             _logger.warning("The journal could not be written: %s", redact(str(error).partition("\n")[0]))
+
+
+@contextmanager
+def _same_working_directory() -> Iterator[None]:
+    """A script that goes elsewhere must not take the next one, or the host, with it."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed under us
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 class _Attempt:

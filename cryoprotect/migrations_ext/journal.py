@@ -77,9 +77,7 @@ class Journal:
             ),
             Write(f'CREATE UNIQUE INDEX "{name}_run_idx" ON {table} (run_id, sequence)'),
             Write(f'CREATE INDEX "{name}_event_idx" ON {table} (event, id)'),
-            Write(
-                f"CREATE TABLE {texts} (checksum varchar(64) PRIMARY KEY, size bigint NOT NULL, text text)"
-            ),
+            Write(f"CREATE TABLE {texts} (checksum varchar(64) PRIMARY KEY, size bigint NOT NULL, text text)"),
         ]
 
     def event(

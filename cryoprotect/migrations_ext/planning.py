@@ -67,11 +67,7 @@ def statuses(
     by_number = _rows_by_number(rows, files)
     newest = max((n for n, row in by_number.items() if row.is_applied), default=-1)
     errors = last_errors or {}
-    found = [
-        MigrationStatus(row.version, row.name, _row_state(row), None, row)
-        for row in rows
-        if row.number is None
-    ]
+    found = [MigrationStatus(row.version, row.name, _row_state(row), None, row) for row in rows if row.number is None]
     for number in sorted(files.keys() | by_number.keys()):
         migration, row = files.get(number), by_number.get(number)
         state = _state(migration, row, environment)
@@ -109,9 +105,7 @@ def plan_apply(
     limit = _limit(target, directory, rows)
     _refuse_interrupted(found)
     pending = [
-        s
-        for s in found
-        if s.state is State.PENDING and not s.missing and (limit is None or _number(s) <= limit)
+        s for s in found if s.state is State.PENDING and not s.missing and (limit is None or _number(s) <= limit)
     ]
     skipped = tuple(s.migration for s in found if s.state is State.SKIPPED and s.migration)
     chosen = pending[: target.steps]
@@ -209,9 +203,7 @@ def nearest(version: str, versions: Iterable[str]) -> str | None:
     return guess[0] if guess else known[-1]
 
 
-def _rows_by_number(
-    rows: Iterable[AppliedMigration], files: Mapping[int, Migration]
-) -> dict[int, AppliedMigration]:
+def _rows_by_number(rows: Iterable[AppliedMigration], files: Mapping[int, Migration]) -> dict[int, AppliedMigration]:
     """One row per number. Of `1` and `001`, which other tools may both have written, the one that says most counts."""
 
     def weight(row: AppliedMigration) -> tuple[bool, bool, bool]:

@@ -232,7 +232,10 @@ def failure_lines(failure: Failure) -> list[str]:
     """Return the Failure report as plain lines that read well at 80 columns."""
     failure = _masked(failure)
     lines = [f"{headline(failure)}: {failure.message}", *_failure_evidence(failure)]
-    lines += ["", *_done_before(failure.completed)] if failure.completed else [""]
+    if lines[-1]:
+        lines.append("")
+    if failure.completed:
+        lines += _done_before(failure.completed)
     if failure.database_state:
         lines += ["What state is the database in?", *wrapped(failure.database_state, first="  ", rest="  ")]
     if failure.next_steps:
@@ -413,15 +416,15 @@ def _columns(character: str) -> int:
 
 
 __all__ = [
-    "findings_document",
-    "history_document",
     "WIDTH",
     "cure",
     "error_document",
     "error_lines",
     "evidence_lines",
     "failure_lines",
+    "findings_document",
     "headline",
+    "history_document",
     "printable",
     "results_document",
     "sentence",

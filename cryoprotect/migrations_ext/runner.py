@@ -178,9 +178,15 @@ class Runner:
             session.cancel()
 
     def with_headers(self, directory: Directory, rows: Sequence[AppliedMigration]) -> Directory:
-        """Return the directory with every file read afresh; see `_with_headers`."""
+        """Return the directory with every file read afresh, for reports.
+
+        Scripts that lack their number are told too; see `_with_headers` for files that cannot be read.
+        """
         self._headers.clear()
-        return self._with_headers(directory, rows)
+        found = self._with_headers(directory, rows)
+        if not directory.path.is_dir():  # told as a problem already
+            return found
+        return replace(found, problems=found.problems + discovery.unnumbered(directory.path))
 
     def _with_headers(self, directory: Directory, rows: Sequence[AppliedMigration]) -> Directory:
         """Return the directory with every file read, once in a run.
@@ -194,26 +200,15 @@ class Runner:
             try:
                 read = self._headers.get(migration) or discovery.read(migration)
                 self._headers[migration] = read
-                if migration.number not in applied:
-                    self._check_labels(read)
                 migrations.append(read)
             except ScriptError as error:
                 is_applied = migration.number in applied
                 problems.append(_problem(migration, error, blocking=not is_applied))
                 unreadable = Header("unreadable", None, reversible=False)
                 migrations.append(replace(migration, header=unreadable))
+        pending = [m for m in migrations if m.number not in applied]
+        problems += discovery.check_environments(pending, self.settings.known_environments)
         return replace(directory, migrations=tuple(migrations), problems=tuple(problems))
-
-    def _check_labels(self, migration: Migration) -> None:
-        for label in sorted((migration.header and migration.header.environments) or ()):
-            if label not in self.settings.known_environments:
-                raise ScriptError(
-                    f"{migration.apply_path.name} is declared for an unknown environment {label!r}.",
-                    version=migration.version,
-                    file=migration.apply_path,
-                    hint=f"Known are {', '.join(self.settings.known_environments)}; "
-                    "DB_MIGRATE_ENVIRONMENTS adds labels of your own.",
-                )
 
     def plan_from(self, direction: Direction, directory: Directory, history: History, target: Target) -> Plan:
         planning.refuse_problems(directory)

@@ -34,9 +34,7 @@ _POLICIES = {
     "development": Policy(OnBoot.APPLY, Reaction.WARN, Reaction.WARN, Reaction.WARN, Protection.NONE),
     "testing": Policy(OnBoot.OFF, Reaction.IGNORE, Reaction.ERROR, Reaction.ERROR, Protection.NONE),
     "staging": Policy(OnBoot.CHECK, Reaction.ERROR, Reaction.ERROR, Reaction.ERROR, Protection.ASK),
-    "production": Policy(
-        OnBoot.CHECK, Reaction.ERROR, Reaction.ERROR, Reaction.ERROR, Protection.TYPE_NAME
-    ),
+    "production": Policy(OnBoot.CHECK, Reaction.ERROR, Reaction.ERROR, Reaction.ERROR, Protection.TYPE_NAME),
 }
 
 
@@ -71,9 +69,7 @@ class Settings:
         "Environment of this app; `--env` and then this decide before the environment variable of the same name.",
         shown="`development` in debug mode, else `production`",
     )
-    environments: tuple[str, ...] = _setting(
-        (), "Further environment labels; they behave as `staging`.", shown="none"
-    )
+    environments: tuple[str, ...] = _setting((), "Further environment labels; they behave as `staging`.", shown="none")
     on_boot: OnBoot | None = _setting(
         None,
         "At start-up: `apply` (development only), `check` warns, `require` answers 503 while something is pending, `off`.",

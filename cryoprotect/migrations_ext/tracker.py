@@ -95,9 +95,7 @@ class Tracker:
             ]
         return []
 
-    def record(
-        self, place: Place, migration: Migration, facts: RowFacts, *, status: str = "applied"
-    ) -> Write:
+    def record(self, place: Place, migration: Migration, facts: RowFacts, *, status: str = "applied") -> Write:
         """Return the plain INSERT on a unique version that is the second fence behind the lock."""
         mark = self._dialect.placeholder
         header = migration.header or Header("", None, reversible=False)

@@ -65,6 +65,7 @@ class _Worker:
         context, click_context = contextvars.copy_context(), click.get_current_context(silent=True)
 
         def work() -> None:
+            _unblock()
             try:
                 with _shared(click_context):
                     outcome.append(context.run(call))
@@ -75,8 +76,9 @@ class _Worker:
 
         thread = threading.Thread(target=work, name="db-migrate", daemon=True)
         with self._handlers():
-            thread.start()
             try:
+                with _blocked():  # what a handler raises must not fall between the thread and its start
+                    thread.start()
                 self._wait()
             except BaseException:
                 # A host's handler, or a handler of nobody we know, ends the main thread: not before the run.
@@ -142,6 +144,25 @@ class _Worker:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._news.put(signal.Signals(number))
+
+
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Let signals arrive only after this block; a thread that starts in it inherits that and has to `_unblock`."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _unblock() -> None:
+    """Whatever a script starts must hear signals as ever."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 @contextmanager

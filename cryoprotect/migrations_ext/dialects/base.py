@@ -205,9 +205,7 @@ class Dialect(ABC):
         """Who holds the lock now, or None where it is free."""
 
     @abstractmethod
-    def session(
-        self, engine: sa.Engine, settings: Settings, lock: MigrationLock
-    ) -> AbstractContextManager[Session]:
+    def session(self, engine: sa.Engine, settings: Settings, lock: MigrationLock) -> AbstractContextManager[Session]:
         """The connection for the scripts of one run."""
 
     def let_go(self, engine: sa.Engine) -> None:
@@ -223,9 +221,7 @@ class Dialect(ABC):
         """Whether a table or view of that name can be seen."""
 
     @abstractmethod
-    def has_column(
-        self, connection: sa.Connection, table: str, column: str, schema: str | None = None
-    ) -> bool:
+    def has_column(self, connection: sa.Connection, table: str, column: str, schema: str | None = None) -> bool:
         """Whether that table has that column."""
 
 

@@ -136,7 +136,7 @@ class PostgreSQL(Dialect):
         # An unqualified name may find a table further down the search_path, where we would never write: not one row of
         # it is read then. The join makes at least one row of answer, so that an empty table tells where it is, too.
         return (
-            f'SELECT m.*, o.ours AS _ours FROM (SELECT to_regclass(\'"{table}"\')'
+            f"SELECT m.*, o.ours AS _ours FROM (SELECT to_regclass('\"{table}\"')"
             f" IS NOT DISTINCT FROM to_regclass(format('%I.%I', current_schema(), '{table}')) AS ours) AS o"
             f' LEFT JOIN "{table}" AS m ON o.ours'
         )
@@ -181,9 +181,7 @@ class PostgreSQL(Dialect):
             return _holder(connection, *lock_key(place, settings.table))
 
     @contextmanager
-    def session(
-        self, engine: sa.Engine, settings: Settings, lock: MigrationLock
-    ) -> Iterator[PostgreSQLSession]:
+    def session(self, engine: sa.Engine, settings: Settings, lock: MigrationLock) -> Iterator[PostgreSQLSession]:
         assert isinstance(lock, _PostgreSQLLock)
         connection = _own_connection(engine)
         try:
@@ -204,9 +202,7 @@ class PostgreSQL(Dialect):
     def has_table(self, connection: sa.Connection, table: str, schema: str | None = None) -> bool:
         return bool(sa.inspect(connection).has_table(table, schema=schema))
 
-    def has_column(
-        self, connection: sa.Connection, table: str, column: str, schema: str | None = None
-    ) -> bool:
+    def has_column(self, connection: sa.Connection, table: str, column: str, schema: str | None = None) -> bool:
         if not self.has_table(connection, table, schema):
             return False
         return any(c["name"] == column for c in sa.inspect(connection).get_columns(table, schema=schema))
@@ -245,14 +241,18 @@ class PostgreSQLSession(Session):
         self._savepoint = ""
         self._driver: pg.connection = _driver(connection)
         self._first = _first_state(connection)
+        self._encoding = self._driver.info.parameter_status("client_encoding")
         self._used = False
         self.pid = _backend_pid(connection)
         self._own = _prepare(connection, _application_name("run", settings.resolve_actor()))
 
     def begin(self) -> datetime:
         self._savepoint = f"sp_{secrets.token_hex(8)}"  # unguessable: a script cannot release it by accident
+        # The resets in a transaction of their own: the message's first one is read-only, or serializable, if the
+        # script before said so for the session.
+        fresh = self._fresh()
         opening = [
-            *self._fresh(),
+            *(["BEGIN", *fresh, "COMMIT"] if fresh else []),
             "BEGIN",
             f"SET LOCAL lock_timeout = {self._settings.lock_timeout}",
             "SET LOCAL idle_in_transaction_session_timeout = 0",
@@ -285,6 +285,7 @@ class PostgreSQLSession(Session):
 
     def commit(self, writes: Sequence[Write]) -> None:
         self.check()
+        self._restore_encoding()
         high, low = self._lock.key
         held = (
             f"SELECT 1/count(*) AS migration_lock FROM pg_locks WHERE locktype = 'advisory' AND granted"
@@ -361,6 +362,11 @@ class PostgreSQLSession(Session):
     def _identity(self) -> str:
         """Our rows are written as the role that connected, whatever role the script took on."""
         return f"SET LOCAL SESSION AUTHORIZATION {self._first.user};SET LOCAL ROLE {self._first.role}"
+
+    def _restore_encoding(self) -> None:
+        """The driver does not hear of a script's SET client_encoding, and would write our rows in the one before."""
+        if self._driver.info.parameter_status("client_encoding") != self._encoding:
+            _send(self.connection, f"SET client_encoding = '{self._encoding}'")
 
     def _lock_is_held(self) -> bool:
         try:

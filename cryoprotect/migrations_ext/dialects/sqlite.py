@@ -157,9 +157,7 @@ class SQLite(Dialect):
     def has_table(self, connection: sa.Connection, table: str, schema: str | None = None) -> bool:
         return bool(sa.inspect(connection).has_table(table, schema=schema))
 
-    def has_column(
-        self, connection: sa.Connection, table: str, column: str, schema: str | None = None
-    ) -> bool:
+    def has_column(self, connection: sa.Connection, table: str, column: str, schema: str | None = None) -> bool:
         if not self.has_table(connection, table, schema):
             return False
         return any(c["name"] == column for c in sa.inspect(connection).get_columns(table, schema=schema))
@@ -452,7 +450,9 @@ def _own_connection(engine: sa.Engine, settings: Settings) -> Iterator[sa.Connec
         _driver(connection).execute(f"PRAGMA busy_timeout = {settings.lock_timeout}")
         yield connection
     finally:
-        connection.close()
+        # A script may have closed it; that must not hide the error before.
+        with suppress(sa.exc.SQLAlchemyError, sqlite3.Error):
+            connection.close()
 
 
 @contextmanager
@@ -468,9 +468,7 @@ def _borrowed(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def _memory_lock(
-    engine: sa.Engine, settings: Settings, on_wait: OnWait, stop: threading.Event
-) -> Iterator[None]:
+def _memory_lock(engine: sa.Engine, settings: Settings, on_wait: OnWait, stop: threading.Event) -> Iterator[None]:
     lock = _memory_locks.setdefault(engine, threading.Lock())
     poll(
         lambda: lock.acquire(blocking=False),

@@ -1,4 +1,4 @@
-"""`flask db-migrate init`: the tracking tables, the folder of scripts, and the environment that the database remembers."""
+"""`flask db-migrate init`: the tracking tables, the scripts' folder, the environment that the database remembers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _beside_environment(ctx: click.Context, _param: click.Parameter, reason: str
     help="With --env: make this the environment of a database that was set up for another one.",
 )
 def init(door: Door, reason: str | None) -> None:
-    """Create the tracking tables, and the folder of scripts where there is none.
+    """Create the tracking tables and the scripts' folder.
 
     The first apply creates the tables by itself. The database remembers the environment that it was set up for.
     """
