@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import urllib.error
@@ -24,9 +23,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask, session
+from flask import Flask
 from flask.sessions import SecureCookieSession, SessionInterface
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from cryoprotect.migrations_ext import boot
@@ -196,9 +196,7 @@ GUNICORN = ("-m", "gunicorn", "--workers", "4", "--bind", "127.0.0.1:{port}", "a
 def two(write_script: Write) -> None:
     """Two migrations, `a` and `b`, one in each language."""
     write_script("001_a.sql", "create table a (id integer);")
-    write_script(
-        "002_b.py", "def apply(conn, environment):\n    conn.sql('create table b (id integer)').execute()\n"
-    )
+    write_script("002_b.py", "def apply(conn, environment):\n    conn.sql('create table b (id integer)').execute()\n")
 
 
 def finished_steps(database: Database) -> list[tuple[Any, ...]]:
@@ -296,6 +294,22 @@ class TestServing:
         if database.is_postgresql:  # no two processes talk over one socket
             servers = [pid for found in connections.values() for pid in found]
             assert len(servers) == len(set(servers))
+
+    @only_sqlite
+    def test_a_failure_is_shown_until_it_is_mended_and_applied_by_command(
+        self, serve: Callable[..., Server], run: Callable[..., str], write_script: Write
+    ) -> None:
+        write_script("001_a.sql", "create table a (id integer)")
+        bad = write_script("002_bad.sql", "create table <b> (id integer)")
+        server = serve(*FLASK_RUN)
+        answer = server.get()
+        assert answer.status == 503
+        assert "Migration 002_bad did not apply" in answer.text
+        assert server.log.count("Migration 002_bad did not apply") == 1
+        bad.write_text("create table b (id integer)")
+        run("-m", "flask", "db-migrate", "apply")
+        later()
+        assert server.get().status == 200
 
 
 @only_sqlite
@@ -712,9 +726,7 @@ class TestProtectedEnvironments:
         assert "Put the file back as it was" in message
 
     @only_sqlite
-    def test_check_does_not_stop_a_site_whatever_happens(
-        self, app: Flask, log: pytest.LogCaptureFixture
-    ) -> None:
+    def test_check_does_not_stop_a_site_whatever_happens(self, app: Flask, log: pytest.LogCaptureFixture) -> None:
         @sa.event.listens_for(app.extensions["db_migrate"].engine, "do_connect")
         def fail(*_: Any) -> None:
             raise RuntimeError("the host's own listener is broken")
@@ -779,9 +791,7 @@ class TestUnreachable:
     @pytest.fixture
     def database(self, postgres_server: str) -> Iterator[Database]:
         """A PostgreSQL database that does not exist yet."""
-        url = sa.make_url(postgres_server).set(
-            drivername="postgresql+psycopg2", database=f"t_{uuid.uuid4().hex[:12]}"
-        )
+        url = sa.make_url(postgres_server).set(drivername="postgresql+psycopg2", database=f"t_{uuid.uuid4().hex[:12]}")
         yield Database("postgresql", url.render_as_string(hide_password=False))
         self._server(postgres_server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
 
@@ -848,3 +858,40 @@ class TestUnreachable:
         assert "cannot be reached" in pages[0]
         for text in (*pages, *log.messages):
             assert "s3cr3t" not in text
+
+
+@only_postgresql
+class TestLooks:
+    """The report in a real browser: both themes, narrow and wide."""
+
+    @pytest.fixture
+    def address(self, app: Flask, write_script: Write) -> Iterator[str]:
+        write_script("001_bad.sql", f"select '{'long ' * 40}'; create table <c> (id integer);")
+        boot.act(app, "development", OnBoot.APPLY, pauses=())
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    @pytest.mark.parametrize("width", [360, 1280])
+    def test_the_report_is_readable(self, browser: Any, address: str, width: int, theme: str) -> None:
+        context = browser.new_context(viewport={"width": width, "height": 720}, color_scheme=theme)
+        try:
+            page = context.new_page()
+            complaints: list[str] = []
+            page.on("console", lambda message: complaints.append(message.text))
+            page.goto(address)
+            assert [text for text in complaints if "503" not in text] == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.get_by_role("heading", level=1).inner_text() == "Migration 001_bad did not apply"
+            assert page.locator("h2").all_inner_texts() == ["What state is the database in?", "What now?"]
+            ground = page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor")
+            assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}[theme]
+            page.get_by_role("link", name="Open the migrations page").click()
+            assert page.get_by_role("heading", level=1).inner_text() == "Failed"
+        finally:
+            context.close()

@@ -390,3 +390,15 @@ assert not heavy, heavy
 def test_five_thousand_names(scripts: Path) -> None:
     touch(scripts, *(f"{i}_create_table.sql" for i in range(5000)))
     assert versions(scripts) == [str(i) for i in range(5000)]
+
+
+def test_the_counter_that_diesel_writes_is_no_part_of_the_number(scripts: Path) -> None:
+    for name in ("2026-07-27-143313-0000_new_style", "2026-08-01-000000_old_style"):
+        (scripts / name).mkdir()
+        (scripts / name / "up.sql").write_text("select 1;\n", encoding="utf-8")
+    found = scan(scripts)
+    assert [(m.version, m.name) for m in found.migrations] == [
+        ("20260727143313", "new_style"),
+        ("20260801000000", "old_style"),
+    ]
+    assert found.problems == ()

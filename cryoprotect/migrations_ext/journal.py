@@ -228,10 +228,8 @@ class Journal:
         first = next(row for row in rows if row.event == RUN_STARTED)
         last = next((row for row in rows if row.event == RUN_FINISHED), None)
         failed = next((row for row in reversed(rows) if row.event == STEP_FAILED), None)
-        if last is not None:
-            outcome = last.outcome
-        else:
-            outcome = "running" if running else "interrupted"
+        without_end = "running" if running else "interrupted"
+        outcome = last.outcome if last is not None else without_end
         started = self._dialect.parse_time(first.at)
         assert started is not None
         return RunSummary(

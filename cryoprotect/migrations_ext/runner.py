@@ -224,7 +224,11 @@ class Runner:
         """Read, check and compile one script of a plan; raises `ScriptError` for one that cannot run as it is."""
         script = discovery.load(step.migration, step.direction)
         if script.code is None:
-            check_text(self.dialect, script.text, transactional=script.transactional, first_line=script.first_line)
+            try:
+                check_text(self.dialect, script.text, transactional=script.transactional, first_line=script.first_line)
+            except MigrationError as error:
+                error.version, error.file = script.migration.version, script.path
+                raise
         return script
 
     def _lock(self, run: Execution) -> AbstractContextManager[MigrationLock]:

@@ -72,13 +72,15 @@ class Settings:
     environments: tuple[str, ...] = _setting((), "Further environment labels; they behave as `staging`.", shown="none")
     on_boot: OnBoot | None = _setting(
         None,
-        "At start-up: `apply` (development only), `check` warns, `require` answers 503 while something is pending, `off`.",
+        "At start-up: `apply` (development only), `check` warns, `require` answers 503 while something is pending, "
+        "`off`.",
         shown="by environment",
         choices=OnBoot,
     )
     out_of_order: Reaction | None = _setting(
         None,
-        "A pending script older than an applied one: `ignore` applies it, `warn` applies it and says so, `error` stops.",
+        "A pending script older than an applied one: `ignore` applies it, `warn` applies it and says so, "
+        "`error` stops.",
         shown="by environment",
         choices=Reaction,
     )
@@ -97,8 +99,10 @@ class Settings:
     )
     lock_wait: float = _setting(60.0, "Seconds to wait while another run holds the migration lock.")
     lock_timeout: int = _setting(
-        2000, "Milliseconds a statement waits for a lock before the migration is tried again (PostgreSQL); SQLite's busy timeout."
-    )  # fmt: skip
+        2000,
+        "Milliseconds a statement waits for a lock before the migration is tried again (PostgreSQL); "
+        "SQLite's busy timeout.",
+    )
     statement_timeout: int = _setting(0, "Milliseconds a single statement may take (PostgreSQL); 0 is no limit.")
     retries: int = _setting(10, "How often a migration is tried again after a lock timeout or a deadlock.")
     actor: str | None = _setting(

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import jinja2
@@ -80,7 +81,7 @@ def _report(error: MigrationError) -> Report:
     return Report(
         title=printable(title),
         sentence=printable(sentence),
-        evidence="\n".join(evidence_lines(error)).strip("\n"),
+        evidence=dedent("\n".join(evidence_lines(error))).strip("\n"),
         state=document["database_state"],
         steps=tuple(printable(step) for step in steps),
     )

@@ -62,8 +62,10 @@ _ENDINGS = (
     (".py", Role.PYTHON),
 )
 DATED = re.compile(
-    r"((?:19|20|21)[0-9]{2}(-?)(?:0[1-9]|1[0-2])\2(?:0[1-9]|[12][0-9]|3[01])(?:[-_]?[0-9]{4,6})?)(?=_|$)"
+    r"((?:19|20|21)[0-9]{2}(-?)(?:0[1-9]|1[0-2])\2(?:0[1-9]|[12][0-9]|3[01])(?:[-_]?[0-9]{4,6})?)(?=_|$|-[0-9]{4}_)"
 )
+# Diesel writes a counter behind the time. It is no part of the number: dates with and without it must sort together.
+_COUNTER = re.compile(r"-[0-9]{4}(?=_)")
 _DIGITS = re.compile(r"[0-9]+")
 _NUMBERED = re.compile(r"[0-9]+_")
 _WORD = re.compile(r"[\w-]+")  # the quick answer for most names; the marks of some languages are not in it
@@ -132,7 +134,10 @@ def _parse_stem(stem: str, role: Role, *, ending: str) -> ScriptName | BadName:
     """`stem` starts with a digit."""
     prefix = prefix_of(stem)
     assert prefix is not None
-    separator, name = stem[len(prefix) : len(prefix) + 1], stem[len(prefix) + 1 :]
+    rest = stem[len(prefix) :]
+    if DATED.match(stem) and (counter := _COUNTER.match(rest)):
+        rest = rest[counter.end() :]
+    separator, name = rest[:1], rest[1:]
     version = version_of(prefix)
     fault = _fault(separator, name, version)
     if fault is None:
