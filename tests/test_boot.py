@@ -333,6 +333,14 @@ class TestNotServing:
         run("-m", "flask", *command)
         assert database.tables() == set()
 
+    def test_a_shell_that_completes_a_command(
+        self, run: Callable[..., str], database: Database, environment: dict[str, str]
+    ) -> None:
+        environment |= {"_FLASK_COMPLETE": "bash_complete", "COMP_WORDS": "flask ", "COMP_CWORD": "1"}
+        # `python -m flask` would look for another variable: the program's name is part of it.
+        run("-c", "import sys; sys.argv[0] = 'flask'; import app; from flask.cli import main; main()")
+        assert database.tables() == set()
+
     def test_a_command_of_ours_without_flask(self, run: Callable[..., str], database: Database) -> None:
         run("-m", "cryoprotect.migrations_ext", "status")
         assert database.tables() == set()

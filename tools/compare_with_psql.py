@@ -46,6 +46,7 @@ from cryoprotect.migrations_ext.errors import MigrationError
 from cryoprotect.migrations_ext.model import Direction, Kind, Migration
 
 LINES_OF_A_DIFFERENCE = 30
+NO_PART = "there is no rollback part"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -173,7 +174,8 @@ class Trial:
                 self._stopped(self._script(stop), Direction.ROLLBACK, stop.reason)
             elif stop is not None:
                 self._refused(self._script(stop), Direction.ROLLBACK, stop.reason)
-            self._compare_databases("rollback", stop)
+            if outcome.done or stop is None or stop.ran:
+                self._compare_databases("rollback", stop)
             if stop is None or not self.skip_failing:
                 return
             script = self._script(stop)
@@ -214,7 +216,7 @@ class Trial:
     def _refused(self, script: Script, direction: Direction, reason: str) -> None:
         """db-migrate did not even start this file: see what psql would have made of it."""
         part = script.part(direction)
-        said = self.theirs.rehearse(part) if part.exists else "there is no rollback part"
+        said = self.theirs.rehearse(part) if part.exists else NO_PART
         if said is None:
             self.report.refused.append(f"{script.label}: {reason}")
         else:
@@ -269,6 +271,11 @@ class Stopped:
     psql: str
     ours: str
 
+    @property
+    def is_for_one_reason(self) -> bool:
+        """Whether both stopped for the same reason, as far as their words tell."""
+        return self.psql == NO_PART or _essence(self.ours) == _essence(self.psql)
+
 
 @dataclass(slots=True)
 class Report:
@@ -307,7 +314,7 @@ class Report:
         yield f"Databases compared: {self.comparisons} times, the last time after everything else."
         for stop in self.stops:
             yield f"Both stop at {stop.label} ({stop.direction}): {stop.psql}"
-            if _essence(stop.ours) != _essence(stop.psql):
+            if not stop.is_for_one_reason:
                 yield f"  db-migrate: {stop.ours}"
         for reason in self.refused:
             yield f"Only db-migrate refuses {reason}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -92,11 +93,19 @@ def _rows(lines: Iterator[str]) -> Iterator[str]:
 
 
 _UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
-_TODAY = "|".join(f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (-1, 0, 1))
-_NOW = re.compile(rf"\b(?:{_TODAY})(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:[+-]\d\d(?::\d\d)?|Z)?)?")
+_STARTED = time.time()
+_DAYS = "|".join(f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (-1, 0, 1))
+_DATE = re.compile(rf"\b(?:{_DAYS})(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:[+-]\d\d(?::\d\d)?|Z)?)?")
+_UNIX_TIME = re.compile(r"\b[0-9]{10}(?:[0-9]{3}|[0-9]{6})?\b")
 
 
 def _masked(lines: Iterable[str]) -> list[str]:
     """The lines without what differs from run to run, in an order that does not depend on it either."""
-    masked = [_UUID.sub("<uuid>", _NOW.sub("<time>", line)) for line in lines]
+    masked = [_UNIX_TIME.sub(_mask_now, _UUID.sub("<uuid>", _DATE.sub("<time>", line))) for line in lines]
     return masked[:1] + sorted(masked[1:]) if masked and masked[0].startswith("COPY ") else masked
+
+
+def _mask_now(number: re.Match[str]) -> str:
+    """Seconds, milliseconds or microseconds since 1970, where they fall into this run."""
+    seconds = int(number[0][:10])
+    return "<time>" if _STARTED - 60 <= seconds <= time.time() + 60 else number[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -20,6 +21,8 @@ def is_about_to_serve() -> bool:
     """
     if "pytest" in sys.modules:  # also while tests are collected
         return False
+    if any(key.startswith("_") and key.endswith("_COMPLETE") for key in os.environ):
+        return False  # a shell completes a command line: click has no context then
     context = click.get_current_context(silent=True)
     if context is None:
         return True  # gunicorn, python wsgi.py, any other import
