@@ -159,6 +159,10 @@ def _run(words: list[str]) -> int:
             sys.argv = words[2:]
             sys.path.insert(0, os.getcwd())
             runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+        elif words[1] == "-c":
+            sys.argv = words[1:]
+            sys.path.insert(0, os.getcwd())
+            exec(compile(words[2], "<string>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = words[1:]
             sys.path.insert(0, str(Path(words[1]).resolve().parent))

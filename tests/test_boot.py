@@ -450,7 +450,7 @@ class TestFailure:
             "<h1>Migration 002_bad did not apply</h1>",
             "002_bad.sql, line 3",
             "2 of 2",
-            "create table &lt;c&gt; (id integer);",
+            "create table &lt;c&gt; (id integer)",
             "What state is the database in?",
             "001 stays applied.",
             "Nothing is half done.",

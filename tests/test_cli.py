@@ -580,14 +580,14 @@ class TestErrorsBeforeADatabase:
 class TestErrors:
     def test_a_busy_lock(self, run: Run, make_app: MakeApp, three: None) -> None:
         run("apply", "--target", "2")
-        app = make_app()
+        app = make_app(DB_MIGRATE_LOCK_WAIT=0.3)
         with app.app_context():
             runner = Manager.for_app(app).runner
             lock = runner.dialect.lock(
                 runner.engine, runner.settings, actor="x", on_wait=lambda _holder: None, stop=threading.Event()
             )
             with lock:
-                result = run("apply", "--format", "json", DB_MIGRATE_LOCK_WAIT=0.3)
+                result = run("apply", "--format", "json")
         assert result.exit_code == 4
         assert document(result)["error"]["type"] == "LockBusyError"
         assert "Waiting for another migration run" in result.stderr

@@ -67,7 +67,8 @@ def _place(facts: Circumstances, position: int | None) -> tuple[int | None, int 
     column: int | None = None
     source_line: str | None = None
     lines_before = 0
-    if progress is not None and progress.text is not None and position is not None:
+    # Without an offset the server's position points into a text that the script did not write (bound values).
+    if progress is not None and progress.text is not None and progress.offset is not None and position is not None:
         before = progress.text[: position - 1]
         lines_before = before.count("\n")
         column = position - 1 - (before.rfind("\n") + 1) + 1
