@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-APP = '''
+APP = """
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from cryoprotect.migrations_ext import Migrations
@@ -16,7 +16,7 @@ app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///shop.sqlite"
 app.config["DB_MIGRATE_ENVIRONMENT"] = "development"
 db = SQLAlchemy(app)
 Migrations(db).init_app(app)
-'''
+"""
 
 FIRST = "create table orders (id integer primary key);\n-- migrate:down\ndrop table orders;\n"
 SECOND = '''"""Give orders a total."""

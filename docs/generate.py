@@ -86,7 +86,8 @@ def policies() -> Iterator[str]:
     policy = {label: settings.Settings().policy(label) for label in settings.ENVIRONMENTS}
     keys = ("on_boot", "out_of_order", "edited", "missing", "protect")
     rows = [
-        (f"`{settings.PREFIX}{key.upper()}`", *(f"`{getattr(found, key)}`" for found in policy.values())) for key in keys
+        (f"`{settings.PREFIX}{key.upper()}`", *(f"`{getattr(found, key)}`" for found in policy.values()))
+        for key in keys
     ]
     yield _table(("key", *policy), rows)
 

@@ -148,7 +148,7 @@ class Story:
             return
         assert piece.text is not None
         self.write(f"migration_scripts/{name}", piece.text)
-        if name.endswith(".up.sql") or "/" in name and name.endswith("up.sql"):
+        if name.endswith(".up.sql") or ("/" in name and name.endswith("up.sql")):
             return  # its other half follows
         commands = ["apply", "rollback --steps 1", "apply"]
         if re.search("rollback|migrate:down", piece.text) is None and "down.sql" not in name:

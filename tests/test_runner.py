@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from .conftest import Database
 
 from cryoprotect.migrations_ext import MigrationFailed, events
 from cryoprotect.migrations_ext.errors import (
@@ -26,6 +25,8 @@ from cryoprotect.migrations_ext.model import Direction, Outcome
 from cryoprotect.migrations_ext.planning import Target
 from cryoprotect.migrations_ext.runner import Runner
 from cryoprotect.migrations_ext.settings import Settings
+
+from .conftest import Database
 
 Write = Callable[[str, str], Path]
 MakeRunner = Callable[..., Runner]
@@ -223,7 +224,9 @@ def test_transaction_control_in_a_sql_file_is_refused_before_anything_runs(
     database: Database, runner: Runner, write_script: Write
 ) -> None:
     three(write_script)
-    write_script("011_commit.sql", "-- migrate:up\ncreate table d (id integer);\ncommit;\ncreate table e (id integer);\n")
+    write_script(
+        "011_commit.sql", "-- migrate:up\ncreate table d (id integer);\ncommit;\ncreate table e (id integer);\n"
+    )
     with pytest.raises(MigrationError) as caught:
         apply(runner)
     assert caught.value.line == 3
@@ -259,9 +262,13 @@ def test_the_database_remembers_its_environment(make_runner: MakeRunner, write_s
     assert apply(make_runner("production")) == [("2", "applied"), ("10", "applied")]
 
 
-def test_scripts_of_other_environments_are_skipped(database: Database, make_runner: MakeRunner, write_script: Write) -> None:
+def test_scripts_of_other_environments_are_skipped(
+    database: Database, make_runner: MakeRunner, write_script: Write
+) -> None:
     three(write_script)
-    write_script("3_samples.sql", "-- environments: development, testing\n-- migrate:up\ncreate table s (id integer);\n")
+    write_script(
+        "3_samples.sql", "-- environments: development, testing\n-- migrate:up\ncreate table s (id integer);\n"
+    )
     assert apply(make_runner("production")) == [("1", "applied"), ("2", "applied"), ("10", "applied")]
     assert apply(make_runner("production")) == []
     assert "s" not in database.own_tables()
@@ -420,7 +427,9 @@ def test_in_memory_database_of_the_app_is_used_and_kept(scripts: Path, write_scr
     assert len(rollback(runner)) == 3
 
 
-def test_nothing_of_a_script_returns_to_the_hosts_pool(postgres_database: Database, scripts: Path, write_script: Write) -> None:
+def test_nothing_of_a_script_returns_to_the_hosts_pool(
+    postgres_database: Database, scripts: Path, write_script: Write
+) -> None:
     write_script("001_set.sql", "set search_path to pg_catalog;\nset statement_timeout = 12345;\n")
     write_script("002_see.sql", "create table public.seen as select current_setting('search_path') as path;\n")
     engine = sa.create_engine(postgres_database.url, pool_size=1, max_overflow=5)

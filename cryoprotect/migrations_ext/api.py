@@ -82,13 +82,15 @@ class Manager:
 
         Raises `ConfigurationError` where there is no app, or where it never called `init_app`.
         """
-        state = _state_of(app or _current_app())
+        found = app or _current_app()
+        state = _state_of(found)
         return cls(
             Runner(
                 state.engine,
                 state.settings,
                 directory=Path(directory).absolute() if directory is not None else state.directory,
                 environment=state.environment(environment),
+                sender=found,
                 source=source,
                 actor=actor,
             )

@@ -84,7 +84,7 @@ class RunFinished:
     run_id: str
     direction: Direction
     outcome: str
-    """`succeeded` or `failed`."""
+    """`succeeded`, `failed` or `cancelled`."""
     results: tuple[StepResult, ...]
     duration_ms: int
 

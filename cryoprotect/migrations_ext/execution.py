@@ -54,7 +54,7 @@ class Execution:
         self._direction = direction
         self._id = secrets.token_hex(8)
         self._sequence = 0
-        self._stream = EventStream(runner, observers)
+        self._stream = EventStream(runner.sender, observers)
         self._author = Author(
             actor=runner.actor,
             source=runner.source,
@@ -63,9 +63,7 @@ class Execution:
         )
         self._done: list[StepResult] = []
 
-    def execute(
-        self, lock: MigrationLock, target: Target, expected: Plan | None
-    ) -> tuple[StepResult, ...]:
+    def execute(self, lock: MigrationLock, target: Target, expected: Plan | None) -> tuple[StepResult, ...]:
         """Read again under the lock, prepare, and run the plan."""
         runner = self._runner
         history = runner.tracker.read(lock.connection)
@@ -138,9 +136,13 @@ class Execution:
             lock,
             [
                 self.event(
-                    lock.place, journal.RUN_FINISHED, direction=self._direction, outcome=outcome, error=error,
+                    lock.place,
+                    journal.RUN_FINISHED,
+                    direction=self._direction,
+                    outcome=outcome,
+                    error=error,
                     detail={"duration_ms": duration},
-                )  # fmt: skip
+                )
             ],
         )
         self._stream.emit(RunFinished(self._id, self._direction, outcome, tuple(self._done), duration))
@@ -236,9 +238,7 @@ class Execution:
             self._check_stop()
             if wanted:
                 self._stream.emit(
-                    StatementDone(
-                        self._id, version, report.number, report.count, report.line, report.duration_ms
-                    )
+                    StatementDone(self._id, version, report.number, report.count, report.line, report.duration_ms)
                 )
 
         return observe
@@ -268,9 +268,7 @@ class Execution:
             if step.applied is not None:
                 rows.append(tracker.remove(place, step.applied))
             rows.append(tracker.record(place, step.migration, facts, status="running"))
-        started = self.event(
-            place, journal.STEP_STARTED, version=step.migration.version, direction=step.direction
-        )
+        started = self.event(place, journal.STEP_STARTED, version=step.migration.version, direction=step.direction)
         return [*rows, started]
 
     def _journal_rows(self, place: Place, step: Step, script: Script, duration: int) -> list[Write]:
@@ -282,10 +280,15 @@ class Execution:
             detail["rollback_checksum"] = header.rollback_checksum
         rows = [
             self.event(
-                place, journal.STEP_FINISHED, version=script.migration.version, direction=step.direction,
-                outcome=outcome.value, checksum=header.checksum, detail=detail,
+                place,
+                journal.STEP_FINISHED,
+                version=script.migration.version,
+                direction=step.direction,
+                outcome=outcome.value,
+                checksum=header.checksum,
+                detail=detail,
             )
-        ]  # fmt: skip
+        ]
         if step.direction is Direction.APPLY:
             # Kept so that an edited or lost file can be compared, rolled back and restored.
             apply_text, rollback_text = discovery.texts(script.migration)
@@ -306,7 +309,7 @@ class Execution:
         )
 
     def _was_committed(self, step: Step) -> bool | None:
-        """Ask a new connection what became of a COMMIT whose answer was lost; None where nobody answers. Never guess."""
+        """Ask a new connection what became of a COMMIT whose answer was lost; None where nobody answers."""
         for pause in (0.0, 0.5, 1.0, 2.0):
             time.sleep(pause)
             try:
@@ -319,7 +322,7 @@ class Execution:
 
     def _wait_and_retry(self, script: Script, error: BaseException, tries: int) -> None:
         complaint = self._dialect.complaint(error)
-        seconds = min(30.0, 2.0**tries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        seconds = min(30.0, 2.0 ** min(tries, 5)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
         reason = (
             f"{script.migration.label}: {complaint.message if complaint else error}; "
             f"it was rolled back and is tried again in {seconds:.1f} s "
@@ -348,11 +351,19 @@ class Execution:
             lock,
             [
                 self.event(
-                    lock.place, journal.STEP_FAILED, version=failure.version, direction=failure.direction,
-                    outcome=Outcome.FAILED.value, statement=failure.statement_number,
+                    lock.place,
+                    journal.STEP_FAILED,
+                    version=failure.version,
+                    direction=failure.direction,
+                    outcome=Outcome.FAILED.value,
+                    statement=failure.statement_number,
                     error=redact(failure.message),
-                    detail={"name": failure.name, "line": failure.line, "file": failure.file.name if failure.file else None},
-                )  # fmt: skip
+                    detail={
+                        "name": failure.name,
+                        "line": failure.line,
+                        "file": failure.file.name if failure.file else None,
+                    },
+                )
             ],
         )
         self._stream.emit(StepFailed(self._id, failure))

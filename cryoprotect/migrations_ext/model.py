@@ -299,7 +299,7 @@ class RunSummary:
     run_id: str
     direction: Direction
     outcome: str
-    """`succeeded`, `failed`, `running` or `interrupted`."""
+    """`succeeded`, `failed`, `cancelled`, `running` or `interrupted`."""
     started_at: datetime
     finished_at: datetime | None
     actor: str

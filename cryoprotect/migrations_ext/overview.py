@@ -213,6 +213,7 @@ def _count(number: int) -> str:
 
 def _counts(rows: Sequence[MigrationStatus]) -> dict[str, int]:
     counts = {state.value: sum(1 for s in rows if s.state is state) for state in State}
+    counts["pending"] -= sum(1 for s in rows if s.state is State.PENDING and s.missing)  # a stale row without a file
     for flag in ("edited", "missing", "out_of_order"):
         counts[flag] = sum(1 for s in rows if getattr(s, flag))
     return counts

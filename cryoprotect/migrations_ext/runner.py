@@ -54,7 +54,10 @@ class Runner:
         environment: str,
         source: Source = Source.API,
         actor: str | None = None,
+        sender: object = None,
     ) -> None:
+        self.sender = sender if sender is not None else self
+        """Who the signals come from: the app, where there is one."""
         self.engine = engine
         self.settings = settings
         self.directory = directory
@@ -252,7 +255,7 @@ class Runner:
         return EnvironmentMismatchError(
             f"This database was set up for {remembered}; this command is for {self.environment}.",
             hint=f"Run it with `--env {remembered}`, or say that the database has become another one: "
-            f"`flask db-migrate init --env {self.environment} --reason \"…\"`.",
+            f'`flask db-migrate init --env {self.environment} --reason "…"`.',
         )
 
     @contextmanager

@@ -68,7 +68,13 @@ def _of_script(runner: Runner, migration: Migration) -> Iterator[Finding]:
             continue
         except (ScriptError, ScriptGuardError) as error:
             yield Finding(
-                "script", Level.ERROR, error.message, error.hint or "", migration.version, error.file or file, error.line
+                "script",
+                Level.ERROR,
+                error.message,
+                error.hint or "",
+                migration.version,
+                error.file or file,
+                error.line,
             )
             continue
         if script.kind is Kind.SQL and not runner.dialect.split(script.text):
