@@ -135,8 +135,9 @@ def database_url(given: str | sa.URL) -> str:
         driver = sa.make_url(text).drivername
     except (ArgumentError, ValueError):  # both quote the URL, the password with it
         raise ConfigError(
-            "DATABASE_URL cannot be read as a database URL; it looks like postgresql://user:password@host/database"
-            " or sqlite:////path/to/file.sqlite, with special characters of the password percent-encoded."
+            "DATABASE_URL cannot be read as a database URL; it looks like postgresql://host/database, with"
+            " user:password@ before the host, or like sqlite:////path/to/file.sqlite; special characters of the"
+            " password are percent-encoded."
         ) from None
     if driver not in DRIVERS:
         raise ConfigError(

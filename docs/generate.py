@@ -146,7 +146,8 @@ def extension() -> Iterator[str]:
 
 def error_table() -> Iterator[str]:
     """Yield every error with the exit code that a command ends with."""
-    found = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)]
+    base = errors.MigrationError
+    found = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, base)]
     rows = [
         (f"`{e.__name__}`", f"`{e.__bases__[0].__name__}`", str(e.exit_code), _doc(e).partition("\n")[0]) for e in found
     ]
@@ -155,7 +156,7 @@ def error_table() -> Iterator[str]:
 
 def event_list() -> Iterator[str]:
     """Yield the signals and what each carries."""
-    for kind in events.Event.__args__:  # type: ignore[attr-defined]
+    for kind in events.Event.__args__:
         signal = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
         assert hasattr(events, signal), signal
         yield f"### {signal}\n\n{_doc(kind)}"
@@ -246,6 +247,7 @@ def _paragraphs(text: str) -> str:
     for paragraph in re.split(r"\n\s*\n(?! )", inspect.cleandoc(text)):
         if paragraph.startswith("::"):
             code = textwrap.dedent(paragraph.removeprefix("::").strip("\n"))
+            code = re.sub(r"\n\n(?=def |class )", "\n\n\n", re.sub(r" {2,}# ", "  # ", code))  # as ruff formats it
             paragraphs.append(f"```python\n{code}\n```")
         else:
             paragraphs.append(" ".join(paragraph.split()))

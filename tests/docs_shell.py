@@ -44,8 +44,10 @@ sys.exit(answer[0] if answer else 70)
 class Shell:
     """Runs command lines with `bash`; `flask` and `python` in them are the fast ones."""
 
-    def __init__(self, bin_folder: Path) -> None:
+    def __init__(self, bin_folder: Path, packages: Path) -> None:
         self._bin = bin_folder
+        self.packages = packages
+        """A folder for PYTHONPATH that has the package and nothing else of the checkout."""
 
     def run(self, command: str, *, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """Run one command line and return it with its output, stdout and stderr as a terminal mixes them."""
@@ -78,7 +80,7 @@ def shell(folder: Path) -> Iterator[Shell]:
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n", "the process that runs the examples did not start"
         try:
-            yield Shell(bin_folder)
+            yield Shell(bin_folder, packages)
         finally:
             server.kill()
 
@@ -135,9 +137,9 @@ def _answer(caller: socket.socket) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - they live as long as the process
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
     status = 1
     try:
         status = _run(words)
@@ -157,11 +159,11 @@ def _run(words: list[str]) -> int:
             main()
         elif words[1] == "-m":
             sys.argv = words[2:]
-            sys.path.insert(0, os.getcwd())
+            sys.path.insert(0, str(Path.cwd()))
             runpy.run_module(words[2], run_name="__main__", alter_sys=True)
         elif words[1] == "-c":
             sys.argv = words[1:]
-            sys.path.insert(0, os.getcwd())
+            sys.path.insert(0, str(Path.cwd()))
             exec(compile(words[2], "<string>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = words[1:]

@@ -6,36 +6,45 @@ a comment before it, which readers of the site do not see:
     <!-- run -->                    a console session: every command runs, and says what is shown below it
     <!-- run exit 5 -->             the same, for commands that end with this exit code
     <!-- file app.py -->            the block is written to that file
-    <!-- script 001_a.sql -->       the same in the folder of scripts; it is applied, rolled back and applied again
+    <!-- script 001_a.sql -->       the same in the folder of scripts; it is applied, rolled back (where it has a
+                                    rollback part) and applied again
     <!-- script 001_a.sql only postgresql -->   the same, where the page is told with that database
     <!-- python -->                 the block is run as a program
     <!-- not run: why -->           nothing
 
-Comments by themselves: `<!-- room app -->` starts an empty folder with the app of the tutorial in it, `<!-- room -->` one
-without; `<!-- do: command -->` runs a command that readers need not see; `<!-- databases: sqlite, postgresql -->` at the top
-tells the whole page once for each. In what a session shows, `…` stands for anything, by itself for any number of lines.
+Comments by themselves: `<!-- room app -->` starts an empty folder with the app of the tutorial in it, `<!-- room -->`
+one without; `<!-- do: command -->` runs a command that readers need not see; `<!-- databases: sqlite, postgresql -->`
+at the top tells the whole page once for each. In what a session shows, `…` stands for anything, by itself for any
+number of lines.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
+import time
 import unicodedata
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from .conftest import ROOT
 from .docs_shell import Shell, shell
 
+T = TypeVar("T")
 DOCS = ROOT / "docs"
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "build" not in p.parts)
 GENERATE = runpy.run_path(str(DOCS / "generate.py"))
@@ -44,7 +53,7 @@ _PIECES = re.compile(
     r"<!--(?P<comment>.*?)-->|^(?P<indent>[ ]*)```(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```[ ]*$",
     re.DOTALL | re.MULTILINE,
 )
-_RUNNABLE = {"console", "sh", "bash", "shell", "python", "py", "sql"}
+_RUNNABLE = {"console", "sh", "bash", "shell", "python", "py", "sql", "postgresql"}
 
 
 @dataclass(frozen=True)
@@ -102,11 +111,16 @@ class Story:
     env: dict[str, str]
     rooms: int = 0
     room: Path = field(default_factory=Path)
+    untried: int = 0
+    """Scripts that were written and not applied yet."""
 
     def tell(self) -> None:
         self.enter("")
+        piece = Piece(1, "")
         for piece in pieces(self.page):
             verb, _, rest = piece.mark.partition(" ")
+            if verb in ("room", "do:", "run", "python"):
+                self.try_scripts(piece)
             if piece.text is None and verb == "room":
                 self.enter(rest)
             elif piece.text is None and verb == "do:":
@@ -120,6 +134,7 @@ class Story:
             elif piece.text is not None and verb == "python":
                 self.write("example.py", piece.text)
                 self.do(piece, "python example.py")
+        self.try_scripts(piece)
 
     def where(self, piece: Piece) -> str:
         return f"{self.page.relative_to(ROOT)}, line {piece.line}"
@@ -143,17 +158,27 @@ class Story:
         assert done.returncode == 0, f"{self.where(piece)}: {command}\n{done.stdout}"
 
     def script(self, piece: Piece, rest: str) -> None:
+        """Write a script; scripts in a row are tried together, at the next thing that happens."""
         name, _, only = rest.partition(" only ")
         if only and only != self.database:
             return
         assert piece.text is not None
+        has_rollback = bool(re.search("def rollback|migrate:down", piece.text)) or name.endswith("up.sql")
+        if not has_rollback and not name.endswith("down.sql"):
+            self.try_scripts(piece)
+            self.write(f"migration_scripts/{name}", piece.text)
+            self.do(piece, "flask db-migrate apply --env development")
+            return
         self.write(f"migration_scripts/{name}", piece.text)
-        if name.endswith(".up.sql") or ("/" in name and name.endswith("up.sql")):
-            return  # its other half follows
-        commands = ["apply", "rollback --steps 1", "apply"]
-        if re.search("rollback|migrate:down", piece.text) is None and "down.sql" not in name:
-            commands = ["apply"]
-        for command in commands:
+        self.untried += not name.endswith("down.sql")
+
+    def try_scripts(self, piece: Piece) -> None:
+        """Apply the scripts that were written, roll them back, and apply them again."""
+        if not self.untried:
+            return
+        steps = f"--steps {self.untried}"
+        self.untried = 0
+        for command in (f"apply {steps}", f"rollback {steps}", f"apply {steps}"):
             self.do(piece, f"flask db-migrate {command} --env development")
 
     def session(self, piece: Piece, rest: str) -> None:
@@ -198,7 +223,7 @@ def normal(line: str) -> str:
     """A line without what differs from run to run and from machine to machine."""
     line = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+\+00:00)?", "TIME", line)
     line = re.sub(r"\d+(\.\d+)? (ms|s)\b", "TOOK", line)
-    line = re.sub(r'"duration_ms": \d+', '"duration_ms": TOOK', line)
+    line = re.sub(r'"(duration_ms|pid|run|host)": ("\w[\w.-]*"|\d+)', r'"\1": HERE', line)
     line = re.sub(r"by (\S+) on \S+ \((\w+), process \d+\)", r"by \1 on HOST (\2, process N)", line)
     line = re.sub(r"(sqlite:///)?/\S*/shop\b", r"\1/…/shop".replace("…", "HERE"), line)
     return " ".join(line.split())
@@ -238,6 +263,56 @@ def test_every_example_is_run_or_says_why_not(page: Path) -> None:
         generated = piece.mark.startswith("generated:") or (generated and piece.mark != "/generated")
         if piece.text is not None and piece.language in _RUNNABLE and not generated:
             assert piece.mark, f"{where}: the block says neither how it is run nor why it is not"
+
+
+# --- what the pages claim about a server ------------------------------------------------------------------------------
+
+
+def test_gunicorn_waits_for_the_migration_as_the_page_on_deploying_says(tmp_path: Path, docs_shell: Shell) -> None:
+    for piece in pieces(DOCS / "how-to" / "deploy.md"):
+        if piece.mark == "file app.py":
+            (tmp_path / "app.py").write_text(piece.text or "", encoding="utf-8")
+    (tmp_path / "migration_scripts").mkdir()
+    (tmp_path / "migration_scripts" / "001_products.sql").write_text("create table products (id integer);\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = docs_shell.environment({})
+    environment["PYTHONPATH"] = str(docs_shell.packages)
+    command = ["gunicorn", "--workers", "2", "--no-control-socket", "--bind", address, "app:create_app()"]
+    server = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        status, headers, _ = eventually(lambda: get(f"http://{address}/"))
+        assert (status, headers["Retry-After"]) == (503, "5")
+        assert get(f"http://{address}/admin/migrations/health")[0] == 503
+        assert docs_shell.run("flask db-migrate apply", cwd=tmp_path, env={}).returncode == 0
+        time.sleep(1.1)  # how often the guard looks
+        assert get(f"http://{address}/")[::2] == (200, "The shop is open.")
+        status, _, text = get(f"http://{address}/admin/migrations/health")
+        assert status == 200
+        assert set(json.loads(text)) >= {"applied", "pending", "interrupted", "unusable"}
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def get(url: str) -> tuple[int, Any, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read().decode()
+
+
+def eventually(call: Callable[[], T]) -> T:
+    """What `call` returns once something listens."""
+    for _ in range(200):
+        try:
+            return call()
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the server did not start")
 
 
 # --- what is generated, and the links ---------------------------------------------------------------------------------

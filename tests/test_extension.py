@@ -208,7 +208,7 @@ class TestEngine:
 
 
 def host_with_driver(tmp_path: Path, url: str) -> tuple[Flask, SQLAlchemy]:
-    """An app whose engine was made for a driver that is not installed here: nothing of it is called before connecting."""
+    """An app whose engine is for a driver that is not installed here; nothing of it is called before connecting."""
     module = SimpleNamespace(**vars(sqlite3) | {"__version__": "1.31.2"})
     return host(tmp_path, SQLALCHEMY_DATABASE_URI=url, SQLALCHEMY_ENGINE_OPTIONS={"module": module})
 

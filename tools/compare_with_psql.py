@@ -155,7 +155,7 @@ class Trial:
             if stop is not None:
                 self._stopped(self._script(stop), Direction.APPLY, stop.reason)
             self._compare_databases("apply", stop)
-            if stop is None or not self.skip_failing:
+            if stop is None or not self.skip_failing or self.report.gave_up:
                 return
             self._set_aside(self._script(stop), Direction.APPLY)
 
@@ -176,7 +176,7 @@ class Trial:
                 self._refused(self._script(stop), Direction.ROLLBACK, stop.reason)
             if outcome.done or stop is None or stop.ran:
                 self._compare_databases("rollback", stop)
-            if stop is None or not self.skip_failing:
+            if stop is None or not self.skip_failing or self.report.gave_up:
                 return
             script = self._script(stop)
             self.applied = [other for other in self.applied if other is not script]
@@ -209,9 +209,13 @@ class Trial:
         said = self.theirs.rehearse(part)
         if said is None:
             self.report.differ(f"{direction} {script.label}", f"psql runs it, db-migrate stops: {ours}")
+            self.report.gave_up = not part.transactional  # what db-migrate did of it stays, and psql has done it all
             return
         self.theirs.run(part)  # what a failure leaves behind counts: statements without a transaction, sequences
-        self.report.stops.append(Stopped(direction, script.label, said, ours))
+        stopped = Stopped(direction, script.label, said, ours)
+        self.report.stops.append(stopped)
+        if not stopped.is_for_one_reason:
+            self.report.differ(f"{direction} {script.label}", "both stop, and for different reasons")
 
     def _refused(self, script: Script, direction: Direction, reason: str) -> None:
         """db-migrate did not even start this file: see what psql would have made of it."""
@@ -273,8 +277,8 @@ class Stopped:
 
     @property
     def is_for_one_reason(self) -> bool:
-        """Whether both stopped for the same reason, as far as their words tell."""
-        return self.psql == NO_PART or _essence(self.ours) == _essence(self.psql)
+        """Whether both stopped for the same reason; of several lines psql's first is known."""
+        return self.psql == NO_PART or _essence(self.ours).startswith(_essence(self.psql))
 
 
 @dataclass(slots=True)
@@ -291,6 +295,8 @@ class Report:
     comparisons: int = 0
     gave_up: bool = False
     """Whether the two parted, so that nothing after it can be compared."""
+    _seen: set[Difference] = field(default_factory=set)
+    """What two databases differ in stays different: it is told where it was met first."""
 
     @property
     def is_equal(self) -> bool:
@@ -305,13 +311,15 @@ class Report:
         """Note what a comparison of the two databases brought."""
         self.comparisons += 1
         self.of_the_moment.update(found.of_the_moment)
-        self.differences += [Difference(f"{where}: {d.title}", d.detail) for d in found.differences]
+        new = [d for d in found.differences if d not in self._seen]
+        self._seen.update(new)
+        self.differences += [Difference(f"{where}: {d.title}", d.detail) for d in new]
 
     def lines(self) -> Iterator[str]:
         """The report as text."""
         yield self.folder.summary()
         yield f"Applied by both: {self.done[Direction.APPLY]}. Rolled back by both: {self.done[Direction.ROLLBACK]}."
-        yield f"Databases compared: {self.comparisons} times, the last time after everything else."
+        yield f"Databases compared: {_count(self.comparisons, 'time')}."
         for stop in self.stops:
             yield f"Both stop at {stop.label} ({stop.direction}): {stop.psql}"
             if not stop.is_for_one_reason:
@@ -326,7 +334,14 @@ class Report:
             yield from (f"  {line}" for line in shown)
             if len(shown) < len(difference.detail):
                 yield f"  … {len(difference.detail) - len(shown)} more lines"
-        yield "Equal." if self.is_equal else f"{len(self.differences)} differences, {len(self.refused)} refused files."
+        if self.is_equal:
+            yield "Equal."
+        else:
+            yield f"Not equal: {_count(len(self.differences), 'difference')}, {_count(len(self.refused), 'refusal')}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _essence(reason: str) -> str:

@@ -434,7 +434,7 @@ def engine_from_url(url: str | sa.URL) -> sa.Engine:
 
 
 _URL_FORM = (
-    "Write it as postgresql+psycopg2://user:password@host:5432/database or sqlite:///path/to/file; "
+    "Write it as postgresql+psycopg2://host:5432/database or sqlite:///path/to/file; "
     "special characters in a password are percent-encoded."
 )
 

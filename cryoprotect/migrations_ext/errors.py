@@ -108,7 +108,13 @@ class InvalidDirectoryError(HistoryError):
     """Raised when files clash or cannot be read as migrations; carries every problem found."""
 
     def __init__(self, message: str, *, problems: tuple[Problem, ...], hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+        first = problems[0] if problems else None
+        super().__init__(
+            message,
+            hint=hint,
+            file=first.paths[0] if first and first.paths else None,
+            line=first.line if first else None,
+        )
         self.problems = problems
 
 

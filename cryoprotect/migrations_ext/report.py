@@ -224,7 +224,8 @@ def error_lines(error: BaseException) -> list[str]:
     lines = [*sentence(error).splitlines(), *_evidence(error)]
     if isinstance(error, MigrationError) and error.completed:
         lines += _done_before(error.completed)
-    lines += wrapped(cure(error) or "")
+    if not isinstance(error, InvalidDirectoryError):  # whose problems have told their cures
+        lines += wrapped(cure(error) or "")
     return [printable(redact(line)) for line in lines]
 
 
