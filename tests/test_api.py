@@ -165,6 +165,7 @@ class TestWhatConnMayBe:
         """A pool that were forgotten would be a warning of Python's, and so an error here."""
         apply_migrations(database.url, migrations_dir=scripts)
         get_migration_status(database.url, migrations_dir=scripts)
+        get_migration_status("sqlite://", migrations_dir=scripts)
         if database.is_postgresql:
             others = "select count(*) from pg_stat_activity where datname = current_database()"
             assert database.query(f"{others} and pid <> pg_backend_pid()") == [(0,)]

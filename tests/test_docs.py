@@ -195,11 +195,14 @@ class Story:
             assert_shown(shown, done.stdout, f"{self.where(piece)}: {command}")
 
     def exported(self, command: str) -> bool:
-        """Whether a command only sets a variable, which then holds for the commands that follow."""
-        found = re.fullmatch(r"export (\w+)=(\S*)", command)
-        if found:
-            self.env[found[1]] = found[2].strip("'\"")
-        return found is not None
+        """Whether a command only sets or unsets variables, which then holds for the commands that follow."""
+        verb, *words = command.split()
+        if verb == "export":
+            self.env.update(word.split("=", 1) for word in words)
+        elif verb == "unset":
+            for word in words:
+                del self.env[word]
+        return verb in ("export", "unset")
 
 
 def _app_of_the_tutorial(folder: Path) -> Path:

@@ -85,3 +85,11 @@ def test_routes_of_the_host_stay_its_own(environment: dict[str, str], tmp_path: 
     assert done.returncode == 0, done.stderr
     assert "admin.index" in done.stdout
     assert "db_migrate.overview" in done.stdout
+
+
+def test_a_database_that_no_url_names_is_named_all_the_same(
+    environment: dict[str, str], postgres_database: Database, tmp_path: Path
+) -> None:
+    name = sa.make_url(postgres_database.url).database
+    assert f"Applied 2 migrations to {name} " in flask(environment, tmp_path, "db-migrate", "apply").stdout
+    assert f"Database postgresql:///{name}," in flask(environment, tmp_path, "db-migrate", "status").stdout

@@ -1,4 +1,4 @@
-"""Thousands of scripts, a script of many megabytes, a long history. `pytest -m soak tests/test_scale.py` runs the full sizes."""
+"""Thousands of scripts, a script of many megabytes, a long history; `pytest -m soak` runs the full sizes."""
 
 from __future__ import annotations
 
@@ -49,11 +49,19 @@ def test_a_long_history(make_app: Any, database: Database, scripts: Path, size: 
     (scripts / "001_a.sql").write_text("-- migrate:up\nselect 1;\n-- migrate:down\nselect 1;\n", encoding="utf-8")
     apply_migrations(database.url, migrations_dir=scripts)
     columns = "run_id, sequence, event, version, direction, outcome, actor, host, pid, source, environment"
-    some = f"with recursive n(i) as (select 1 union all select i + 1 from n where i < {1000 * size}) insert into migrations_journal ({columns})"
+    runs = f"with recursive n(i) as (select 1 union all select i + 1 from n where i < {1000 * size})"
     head = "'someone', 'somewhere', 1, 'cli', 'development' from n"
-    for sequence, event, outcome in ((1, "run_started", "null"), (2, "step_finished", "'applied'"), (3, "step_finished", "'rolled_back'"), (4, "run_finished", "'succeeded'")):  # fmt: skip
-        run_id = "'r' || i" if database.is_postgresql else "'r' || i"
-        database.execute(f"{some} select {run_id}, {sequence}, '{event}', '001', 'apply', {outcome}, {head}")
+    events = (
+        (1, "run_started", "null"),
+        (2, "step_finished", "'applied'"),
+        (3, "step_finished", "'rolled_back'"),
+        (4, "run_finished", "'succeeded'"),
+    )
+    for sequence, event, outcome in events:
+        database.execute(
+            f"{runs} insert into migrations_journal ({columns})"
+            f" select 'r' || i, {sequence}, '{event}', '001', 'apply', {outcome}, {head}"
+        )
     app = make_app()
     with app.app_context():
         manager = Manager.for_app(app, source=Source.API)

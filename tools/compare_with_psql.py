@@ -130,6 +130,8 @@ class Trial:
         self.theirs = theirs
         self.skip_failing = skip_failing
         self.applied: list[Script] = []
+        self.aside: set[int] = set()
+        """Numbers that db-migrate no longer has, because they were taken out of the copy."""
         self.report = Report(folder)
 
     def apply(self) -> None:
@@ -142,7 +144,7 @@ class Trial:
             if stop is not None and not stop.ran:
                 script = self._script(stop)
                 refused[script.number] = stop.reason
-                self._set_aside(script, Direction.APPLY)
+                self._set_aside(script)
                 continue
             until = self._script(stop).number if stop else None
             for script in self.folder.between(self.applied, until):
@@ -152,22 +154,25 @@ class Trial:
                     if not self._both(script, Direction.APPLY):
                         return
                     self.applied.append(script)
+                elif script.number not in self.aside:
+                    self.report.differ(f"apply {script.label}", "db-migrate passes it over")
             if stop is not None:
                 self._stopped(self._script(stop), Direction.APPLY, stop.reason)
             self._compare_databases("apply", stop)
             if stop is None or not self.skip_failing or self.report.gave_up:
                 return
-            self._set_aside(self._script(stop), Direction.APPLY)
+            self._set_aside(self._script(stop), forget=not self._script(stop).apply.transactional)
 
     def roll_back(self) -> None:
         """Roll back everything that both applied, or down to the first stop."""
         while True:
             outcome = self._rollback_as_far_as_possible()
             stop = outcome.stop
-            for script in reversed(self.applied[:]):
+            above = [script for script in self.applied if stop is None or script.number > self._script(stop).number]
+            for script in reversed(above):
                 if script.version not in outcome.done:
-                    break
-                if not self._both(script, Direction.ROLLBACK):
+                    self.report.differ(f"rollback {script.label}", "db-migrate passes it over")
+                elif not self._both(script, Direction.ROLLBACK):
                     return
                 self.applied.remove(script)
             if stop is not None and stop.ran:
@@ -180,7 +185,7 @@ class Trial:
                 return
             script = self._script(stop)
             self.applied = [other for other in self.applied if other is not script]
-            self._set_aside(script, Direction.ROLLBACK)
+            self._set_aside(script, forget=True)
 
     def _rollback_as_far_as_possible(self) -> Outcome:
         """Do what db-migrate advises where it refuses a rollback before it starts: stop above what it names."""
@@ -238,20 +243,20 @@ class Trial:
             self.folder.remove(problem.paths)
             self.report.refused.append(problem.message)
         if not self.skip_failing:
-            self._remove_above(min(problem.number for problem in problems))
+            first = min(problem.number for problem in problems)
+            for script in self.folder.scripts:
+                if script.number >= first:
+                    self.folder.remove(script.paths)
         self.folder.rescan()
 
-    def _set_aside(self, script: Script, direction: Direction) -> None:
-        self.folder.remove(script.paths)
-        if direction is Direction.ROLLBACK or not script.apply.transactional:
+    def _set_aside(self, script: Script, *, forget: bool = False) -> None:
+        """Take a script away, its row too where it has one; without --skip-failing all that comes after it."""
+        if forget:
             self.engine.forget(script)
-        if not self.skip_failing:
-            self._remove_above(script.number)
-
-    def _remove_above(self, number: int) -> None:
-        for script in self.folder.scripts:
-            if script.number >= number:
-                self.folder.remove(script.paths)
+        for other in self.folder.scripts:
+            if other is script or (other.number > script.number and not self.skip_failing):
+                self.folder.remove(other.paths)
+                self.aside.add(other.number)
 
     def _compare_databases(self, where: str, stop: Stop | None) -> None:
         if stop is not None:

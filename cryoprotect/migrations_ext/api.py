@@ -129,7 +129,11 @@ class Manager:
     @property
     def database_name(self) -> str:
         """The name that a person knows the database by, and types to confirm."""
-        return self.runner.dialect.database_name(self.engine)
+        named = self.runner.dialect.database_name(self.engine)
+        if named:
+            return named
+        with self.runner.reading() as connection:  # an engine with a creator: its URL names no database
+            return self.runner.dialect.place(connection, self.settings).database
 
     def overview(self, *, tolerant: bool = False) -> Overview:
         """Return the Overview; never writes. With `tolerant` an unreachable database is a verdict, not an error."""

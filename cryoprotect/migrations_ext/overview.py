@@ -35,6 +35,8 @@ class _Reading:
     """What the database said beside its history."""
 
     history: History
+    database: str
+    """Its name, for an engine whose URL names none."""
     remembered: str | None = None
     last_run: RunSummary | None = None
     last_errors: dict[str, str] | None = None
@@ -70,7 +72,7 @@ def build_overview(runner: Runner) -> Overview:
         next_command=command,
         environment=runner.environment,
         remembered_environment=reading.remembered,
-        database=shown_url(runner.engine.url),
+        database=shown_url(runner.engine.url, reading.database),
         directory=runner.directory,
         rows=tuple(rows),
         problems=directory.problems,
@@ -120,12 +122,12 @@ def unreachable_overview(runner: Runner, error: DatabaseUnavailableError) -> Ove
     )
 
 
-def shown_url(url: sa.URL) -> str:
-    """Return a URL as it may be shown to anyone: no user, no password, no query."""
+def shown_url(url: sa.URL, database: str = "") -> str:
+    """Return a URL as it may be shown to anyone: no user, no password, no query; `database` where it names none."""
     host = (url.host or "").rpartition("@")[2]  # what follows an unescaped "@" of a password is no host
     if host and url.port:
         host += f":{url.port}"
-    return f"{url.get_backend_name()}://{host}/{url.database or ''}"
+    return f"{url.get_backend_name()}://{host}/{url.database or database}"
 
 
 def _read(runner: Runner) -> _Reading:
@@ -149,7 +151,7 @@ def _read_once(runner: Runner) -> _Reading:
         holder = runner.dialect.lock_holder(runner.engine, runner.settings)
     if holder is not None and last_run is not None and last_run.outcome == "interrupted":
         last_run = replace(last_run, outcome="running")
-    return _Reading(history, remembered, last_run, last_errors, holder)
+    return _Reading(history, place.database, remembered, last_run, last_errors, holder)
 
 
 def _holder(runner: Runner) -> LockHolder | None:

@@ -74,10 +74,14 @@ class Actions:
         except Exception:
             _logger.exception("The start-up check of the migrations failed; the app starts all the same.")
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The database's URL with its password, which has to be masked in whatever is said."""
+        return (self._app.extensions["db_migrate"].engine.url.render_as_string(hide_password=False),)
+
     def say(self, *lines: str, level: int = logging.WARNING) -> None:
         """Log lines as one record, without any secret."""
-        urls = [self._app.extensions["db_migrate"].engine.url.render_as_string(hide_password=False)]
-        _logger.log(level, "%s", "\n".join(printable(redact(line, urls)) for line in lines))
+        _logger.log(level, "%s", "\n".join(printable(redact(line, self.secrets)) for line in lines))
 
     @contextmanager
     def _manager(self) -> Iterator[Manager]:

@@ -56,7 +56,11 @@ class Guard:
                 self._look_again()
                 trouble = self._trouble
                 if trouble is not None:
-                    return answer(request, trouble, self._environment, routes)(environ, start_response)
+                    in_development = self._environment == "development"
+                    response = answer(
+                        request, trouble, routes, in_development=in_development, secrets=self._actions.secrets
+                    )
+                    return response(environ, start_response)
         return self._inner(environ, start_response)
 
     def _routes(self, request: Request) -> MapAdapter | None:

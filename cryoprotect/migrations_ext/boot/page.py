@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from werkzeug.routing import MapAdapter
 
 from ..errors import MigrationError, MigrationFailed
 from ..peer import Peer
+from ..redaction import redact, redact_values
 from ..report import error_document, evidence_lines, headline, printable
 
 CLOSED = "This site is being updated. Please try again in a moment."
@@ -41,26 +43,32 @@ class Report:
     """What to do now, in order."""
 
 
-def answer(request: Request, error: MigrationError, environment: str, routes: MapAdapter | None) -> Response:
+def answer(
+    request: Request,
+    error: MigrationError,
+    routes: MapAdapter | None,
+    *,
+    in_development: bool,
+    secrets: Iterable[str] = (),
+) -> Response:
     """Return a 503 that says what is wrong to a local browser in development, and to others only that it will pass.
 
-    `routes` are those of the app where the admin page is among them: it lends the style sheet.
+    `routes` are those of the app where the admin page is among them: it lends the style sheet. What is in the URLs
+    `secrets` is masked.
     """
-    in_full = environment == "development" and Peer.from_environ(request.environ).is_local
+    in_full = in_development and Peer.from_environ(request.environ).is_local
     accepted = request.accept_mimetypes.best_match(("text/html", "application/json"), "text/html")
+    document = redact_values(error_document(error), secrets) if in_full else {"error": {"message": CLOSED}}
     if accepted == "application/json":
-        document = error_document(error) if in_full else {"error": {"message": CLOSED}}
         body = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    elif in_full:
+        links = {name: routes.build(*target) for name, target in _LINKS.items()} if routes is not None else {}
+        body = _template("guard.html").render(report=_report(error, document, secrets), links=links)
     else:
-        body = _html(error, routes) if in_full else _template("closed.html").render(sentence=CLOSED)
+        body = _template("closed.html").render(sentence=CLOSED)
     response = Response(body, status=503, mimetype=accepted)
     response.headers.update(_HEADERS)
     return response
-
-
-def _html(error: MigrationError, routes: MapAdapter | None) -> str:
-    links = {name: routes.build(*target) for name, target in _LINKS.items()} if routes is not None else {}
-    return _template("guard.html").render(report=_report(error), links=links)
 
 
 _LINKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -70,8 +78,7 @@ _LINKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def _report(error: MigrationError) -> Report:
-    document = error_document(error)  # whose values are redacted
+def _report(error: MigrationError, document: dict[str, Any], secrets: Iterable[str]) -> Report:
     if isinstance(error, MigrationFailed):
         title, sentence = headline(error.failure), document["failed"]["message"]
         steps = document["failed"]["next_steps"]
@@ -81,7 +88,7 @@ def _report(error: MigrationError) -> Report:
     return Report(
         title=printable(title),
         sentence=printable(sentence),
-        evidence=dedent("\n".join(evidence_lines(error))).strip("\n"),
+        evidence=dedent("\n".join(redact(line, secrets) for line in evidence_lines(error))).strip("\n"),
         state=document["database_state"],
         steps=tuple(printable(step) for step in steps),
     )
