@@ -121,3 +121,9 @@ def test_init_makes_the_folder_with_a_page_in_it(make_app: Any, tmp_path: Path) 
     assert runner.invoke(args=["db-migrate", "validate"]).stdout == "Everything is in order.\n"
     result = runner.invoke(args=["db-migrate", "init", "--format", "json"])
     assert json.loads(result.stdout)["directory_made"] is False
+
+
+def test_what_to_type_next_names_the_environment_that_was_typed(run: Run, write_script: Write) -> None:
+    write_script("001_a.sql", "create table a (id integer);\n")
+    assert run("status", "--env", "staging").stdout.endswith("Next: flask db-migrate apply --env staging\n")
+    assert "Next: flask db-migrate apply --env staging" in run("apply", "--dry-run", "--env", "staging").stdout

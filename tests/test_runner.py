@@ -22,6 +22,7 @@ from cryoprotect.migrations_ext.errors import (
 )
 from cryoprotect.migrations_ext.events import Event
 from cryoprotect.migrations_ext.model import Direction, Outcome
+from cryoprotect.migrations_ext.overview import build_overview
 from cryoprotect.migrations_ext.planning import Target
 from cryoprotect.migrations_ext.runner import Runner
 from cryoprotect.migrations_ext.settings import Settings
@@ -112,6 +113,16 @@ def test_plan_and_status_never_write(database: Database, runner: Runner, write_s
     assert [s.migration.version for s in plan.steps] == ["1", "2", "10"]
     runner.read()
     assert database.tables() == set()
+
+
+def test_reading_makes_no_file(scripts: Path, tmp_path: Path, write_script: Write) -> None:
+    three(write_script)
+    file = tmp_path / "new.sqlite"
+    runner = Runner(sa.create_engine(f"sqlite:///{file}"), Settings(), directory=scripts, environment="development")
+    assert len(runner.plan(Direction.APPLY, Target()).steps) == 3
+    assert build_overview(runner).counts["pending"] == 3
+    assert not file.exists()
+    assert len(apply(runner)) == 3
 
 
 def test_failing_second_statement_leaves_nothing_and_says_everything(

@@ -84,7 +84,7 @@ class Runner:
 
         Raises `DatabaseUnavailableError` where the database cannot be reached.
         """
-        with self._translated(), self.engine.connect() as connection:
+        with self._translated(), self.dialect.reading_engine(self.engine).connect() as connection:
             yield connection
 
     def read(self) -> History:

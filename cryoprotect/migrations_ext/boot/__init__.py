@@ -10,8 +10,6 @@ from flask.helpers import get_debug_flag
 
 from ..model import OnBoot
 from ..settings import Settings
-from .actions import CONNECT_PAUSES, Actions
-from .guard import Guard
 from .serving import is_about_to_serve
 
 
@@ -27,16 +25,21 @@ def start(app: Flask, settings: Settings) -> None:
         act(app, environment, on_boot)
 
 
-def act(app: Flask, environment: str, on_boot: OnBoot, *, pauses: Sequence[float] = CONNECT_PAUSES) -> None:
+def act(app: Flask, environment: str, on_boot: OnBoot, *, pauses: Sequence[float] | None = None) -> None:
     """Apply, check or require, whatever kind of process this is.
 
     Never raises for a migration that fails: the app starts, and says on every page what is wrong and what helps.
     `pauses` are the seconds between attempts to reach a database that is not up yet.
     """
-    actions = Actions(app, environment, pauses)
+    if on_boot is OnBoot.OFF:
+        return
+    from .actions import CONNECT_PAUSES, Actions  # only now: every command of the host would pay for the engine
+    from .guard import Guard
+
+    actions = Actions(app, environment, CONNECT_PAUSES if pauses is None else pauses)
     if on_boot is OnBoot.CHECK:
         actions.warn()
-    elif on_boot is not OnBoot.OFF:
+    else:
         Guard(app, actions, environment, apply=on_boot is OnBoot.APPLY).start()
 
 

@@ -19,9 +19,7 @@ from .output import Format, Output, opened
 from .typed import ARGUMENTS, adapted
 
 _KEY = f"{__package__}."
-OUTPUT, FORMAT, ENVIRONMENT, DIRECTORY, APP = (
-    _KEY + name for name in ("output", "format", "environment", "directory", "app")
-)
+OUTPUT, FORMAT, APP = (_KEY + name for name in ("output", "format", "app"))
 """Keys of `Context.meta`."""
 
 

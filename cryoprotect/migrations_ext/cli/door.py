@@ -11,8 +11,9 @@ import click
 
 from ..model import Source
 from .application import enter_app, environment_variable
-from .command import APP, DIRECTORY, ENVIRONMENT, OUTPUT
+from .command import APP, OUTPUT
 from .output import Output
+from .typed import DIRECTORY, ENVIRONMENT
 
 if TYPE_CHECKING:
     from flask import Flask

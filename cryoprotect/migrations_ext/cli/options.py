@@ -13,9 +13,10 @@ from click.shell_completion import CompletionItem
 from ..model import Direction, State
 from ..settings import ENVIRONMENTS
 from . import DEBUG
-from .command import DIRECTORY, ENVIRONMENT, FORMAT
+from .command import FORMAT
 from .door import Door, manager_of
 from .output import Format
+from .typed import DIRECTORY, ENVIRONMENT
 
 F = TypeVar("F", bound=Callable[..., Any])
 

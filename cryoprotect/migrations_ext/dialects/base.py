@@ -208,6 +208,10 @@ class Dialect(ABC):
     def session(self, engine: sa.Engine, settings: Settings, lock: MigrationLock) -> AbstractContextManager[Session]:
         """The connection for the scripts of one run."""
 
+    def reading_engine(self, engine: sa.Engine) -> sa.Engine:
+        """The engine to read through: one that makes nothing where there is nothing yet."""
+        return engine
+
     def let_go(self, engine: sa.Engine) -> None:
         """Close the pool's idle connections, so that a process forked from here shares none."""
         engine.dispose()

@@ -130,7 +130,7 @@ class SQLite(Dialect):
             held = _memory_locks.get(engine)
             here = LockHolder(os.getpid(), socket.gethostname(), None)
             return here if held is not None and held.locked() else None
-        with engine.connect() as connection:
+        with self.reading_engine(engine).connect() as connection:
             path = _file_of(connection)
         return _holder(FileLock(Path(path + ".migrate-lock"))) if path else None
 
@@ -146,6 +146,13 @@ class SQLite(Dialect):
                 yield session
             finally:
                 session.close()
+
+    def reading_engine(self, engine: sa.Engine) -> sa.Engine:
+        name = engine.url.database or ""
+        plain = name and not is_memory(engine) and not name.startswith("file:")
+        if plain and not Path(name).exists() and Path(name).absolute().parent.is_dir():
+            return sa.create_engine("sqlite://")  # connecting would make the file; an empty database reads the same
+        return engine
 
     def let_go(self, engine: sa.Engine) -> None:
         if not is_memory(engine):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from ...report import shown_path
-from ..command import ENVIRONMENT, MigrateCommand
+from ..command import MigrateCommand
 from ..door import Door
 from ..options import through_the_door
-from ..typed import command_line
+from ..typed import ENVIRONMENT, command_line
 
 
 def _beside_environment(ctx: click.Context, _param: click.Parameter, reason: str | None) -> str | None:

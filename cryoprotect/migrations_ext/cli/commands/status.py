@@ -13,7 +13,7 @@ from ..command import MigrateCommand
 from ..door import Door
 from ..options import check_option, through_the_door
 from ..text import overview_lines, trouble_lines
-from ..typed import adapted
+from ..typed import next_command
 
 PENDING = 3
 NO_DIRECTORY = 2
@@ -41,7 +41,7 @@ def _show(door: Door, overview: Overview) -> None:
         door.output.say(*trouble_lines(overview))
         return
     if overview.next_command:
-        overview = replace(overview, next_command=adapted(door.context, overview.next_command))
+        overview = replace(overview, next_command=next_command(door.context, overview.next_command))
     if door.output.is_terminal:
         from ..terminal import print_overview  # rich is not for pipes
 
