@@ -16,7 +16,8 @@ from flask import Flask
 
 from cryoprotect.migrations_ext.api import Manager
 from cryoprotect.migrations_ext.cli import db_migrate
-from tests.conftest import Database
+
+from .conftest import Database
 
 Write = Callable[[str, str], Path]
 MakeApp = Callable[..., Flask]

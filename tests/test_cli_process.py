@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.conftest import ROOT, Database
+from .conftest import ROOT, Database
 
 Write = Callable[[str, str], Path]
 

@@ -32,7 +32,11 @@ only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def host(tmp_path: Path, **config: Any) -> tuple[Flask, SQLAlchemy]:
     """An app with Flask-SQLAlchemy and without us."""
     app = Flask("some_host", root_path=str(tmp_path))
-    app.config.update({"SQLALCHEMY_DATABASE_URI": "sqlite://", **config})
+    app.config.update(
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path / 'host.sqlite'}",
+        SQLALCHEMY_ENGINE_OPTIONS={"poolclass": sa.NullPool},
+    )
+    app.config.update(config)
     db = SQLAlchemy(app)
     return app, db
 
