@@ -30,13 +30,25 @@ def test_processes_that_start_at_once_do_everything_once(site: Site) -> None:
 
 
 def test_who_waits_says_for_whom(site: Site) -> None:
-    site.write_traces(2, pause=1)
+    go_on = site.folder / "go-on"
+    (site.scripts / "001_slow.py").write_text(
+        "import pathlib, time\n"
+        "def apply(conn, environment):\n"
+        "    conn.sql('create table slow (id integer)').execute()\n"
+        f"    while not pathlib.Path({str(go_on)!r}).exists():\n"
+        "        time.sleep(0.05)\n",
+        encoding="utf-8",
+    )
     first = site.start("apply")
-    wait_until(lambda: "t1" in site.database.tables() or first.poll() is not None or bool(_holder(site)))
-    second = site.run("apply")
-    first.communicate(timeout=60)
+    wait_until(lambda: _holder(site))
+    second = site.start("apply")
+    assert second.stderr is not None
+    assert f"process {first.pid}" in second.stderr.readline()
+    go_on.touch()
+    assert first.wait(60) == 0
+    out, _ = second.communicate(timeout=60)
     assert second.returncode == 0
-    assert f"process {first.pid}" in second.stderr
+    assert "Nothing to do" in out
 
 
 def _holder(site: Site) -> bool:
