@@ -733,7 +733,7 @@ class TestProtectedEnvironments:
         assert "001_a was edited after being applied" in message
         assert "Put the file back as it was" in message
 
-    @only_sqlite
+    @only_postgresql
     def test_check_does_not_stop_a_site_whatever_happens(self, app: Flask, log: pytest.LogCaptureFixture) -> None:
         @sa.event.listens_for(app.extensions["db_migrate"].engine, "do_connect")
         def fail(*_: Any) -> None:

@@ -151,7 +151,8 @@ class SQLite(Dialect):
         name = engine.url.database or ""
         plain = name and not is_memory(engine) and not name.startswith("file:")
         if plain and not Path(name).exists() and Path(name).absolute().parent.is_dir():
-            return sa.create_engine("sqlite://", poolclass=sa.NullPool)  # connecting would make the file; an empty database reads the same
+            # Connecting would make the file; an empty database reads the same.
+            return sa.create_engine("sqlite://", poolclass=sa.NullPool)
         return engine
 
     def let_go(self, engine: sa.Engine) -> None:
