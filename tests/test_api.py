@@ -458,6 +458,26 @@ class TestTracking:
         assert get_applied_migrations(database.url) == []
         assert versions(apply_migrations(database.url, migrations_dir=scripts)) == [("001", "applied")]
 
+    @pytest.mark.parametrize(
+        ("version", "name", "status", "said"),
+        [
+            ("v1", "a", "applied", "'v1' is no version."),
+            ("9" * 51, "a", "applied", "is no version."),
+            ("1", "a\0b", "applied", "cannot be recorded as name."),
+            ("1", "a" * 256, "applied", "cannot be recorded as name."),
+            ("1", "", "applied", "cannot be recorded as name."),
+            ("1", "a", "s" * 51, "cannot be recorded as status."),
+        ],
+    )
+    def test_what_no_row_can_hold_is_refused(
+        self, database: Database, version: str, name: str, status: str, said: str
+    ) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            record_migration(database.url, version, name, status)
+        assert caught.value.message.endswith(said)
+        assert caught.value.hint
+        assert database.tables() == set()
+
     def test_both_are_in_the_journal(self, database: Database) -> None:
         record_migration(database.url, "001", "a")
         remove_migration_record(database.url, "001")

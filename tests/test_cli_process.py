@@ -190,6 +190,7 @@ class TestAppsThatDoNotLoad:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
+            ("raise ModuleNotFoundError('no psycopg', name='psycopg')\n", ["postgresql+psycopg2://"]),
             ("import no_such_module\n", ["ModuleNotFoundError: No module named 'no_such_module'", "wsgi.py, line 1"]),
             ("x = 1\nimport os.nothing\n", ["wsgi.py, line 2"]),
             ("x = (\n", ["SyntaxError", "wsgi.py, line 1"]),

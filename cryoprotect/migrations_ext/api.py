@@ -17,6 +17,7 @@ from .dialects import dialect_for
 from .errors import ConfigurationError, ConfirmationRequiredError, DatabaseUnavailableError
 from .events import Observer
 from .model import (
+    LONGEST_VERSION,
     Direction,
     Finding,
     HistoryEntry,
@@ -28,6 +29,7 @@ from .model import (
     Protection,
     Source,
     StepResult,
+    version_number,
 )
 from .overview import build_overview, read_history, unreachable_overview
 from .planning import Target
@@ -331,8 +333,18 @@ def get_applied_migrations(conn: Any = None) -> list[dict[str, Any]]:
 def record_migration(conn: Any, version: str, name: str, status: str = "applied") -> bool:
     """Write a row for a migration that was applied by other means, under the lock; returns True.
 
-    Raises `ConfigurationError` where the version is recorded already.
+    Raises `ConfigurationError` where the version is recorded already, and for what no row can hold.
     """
+    if version_number(version) is None:
+        raise ConfigurationError(
+            f"{version!r} is no version.",
+            hint=f"A version is the number before a script's name, as text: '007', at most {LONGEST_VERSION} digits.",
+        )
+    for what, text, longest in (("name", name, 255), ("status", status, 50)):
+        if not text.isprintable() or not 0 < len(text) <= longest:
+            raise ConfigurationError(
+                f"{text[:60]!r} cannot be recorded as {what}.", hint=f"Give 1 to {longest} printable characters."
+            )
     with _opened(conn) as manager:
         return manager.runner.record(version, name, status)
 

@@ -92,7 +92,9 @@ def _told(error: BaseException, ctx: click.Context) -> AppLoadError:
         text = _one_line(error.msg if isinstance(error, SyntaxError) else str(error))
         message = f"The Flask app cannot be loaded: {type(error).__name__}" + (f": {text}" if text else "")
     advice = "Mend it there"
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
+        advice = "Write the database URL as postgresql+psycopg2://… (SQLAlchemy 2.1 reads postgresql:// as psycopg 3)"
+    elif isinstance(error, ModuleNotFoundError):
         advice += ", or install what is missing into the Python environment that runs this"
     return AppLoadError(message, hint=f"{advice}; --debug shows the traceback.", file=file, line=line)
 

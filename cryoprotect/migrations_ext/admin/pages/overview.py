@@ -120,6 +120,7 @@ def _running(holder: LockHolder | None, viewer: Viewer) -> Fact:
 _RUNS = {
     "succeeded": ("succeeded", Tone.OK, "check"),
     "failed": ("failed", Tone.BAD, "cross"),
+    "cancelled": ("was stopped", Tone.WARN, "pause"),
     "running": ("is running", Tone.ACCENT, "play"),
     "interrupted": ("was interrupted", Tone.BAD, "pause"),
 }
