@@ -111,10 +111,14 @@ class Settings:
     url_prefix: str = _setting("/admin/migrations", "Where the admin page lives.")
     admin: bool = _setting(True, "Whether the admin page is registered at all.")
     admin_actions: bool | None = _setting(
-        None, "Whether the admin page may change anything.", shown="in development only"
+        None,
+        "Whether the admin page may change anything; without effect while the page is read-only.",
+        shown="in development only",
     )
     app: str | None = _setting(
-        None, "The app's import string, for runs that the admin page starts.", shown="`FLASK_APP`"
+        None,
+        "The app's import string, for runs that the admin page starts; without effect while the page is read-only.",
+        shown="`FLASK_APP`",
     )
 
     @classmethod
